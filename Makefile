@@ -1,0 +1,68 @@
+# Everything here needs only make and a Python of 3.10 or newer (3.11 for `make study`). The environment is made in
+# .venv from requirements.lock on first use, and brought up to date when requirements.lock or pyproject.toml change.
+
+PYTHON  ?= python3
+PROFILE ?= quick
+CORES   ?= all
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Programs started by name (papermill in a Snakemake rule, python in a kernel) are those of the environment. Only the
+# recipes that run something get this: the environment itself is made by the PYTHON outside it.
+RUN   := PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTER_PREFER_ENV_PATH=1
+
+# The stamp holds the folder it was made in. A moved or copied checkout has scripts that point elsewhere, and an upgrade
+# of the system's Python can leave an environment that does not start: such an environment counts as missing.
+SOUND := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && \
+           { [ ! -f $(STAMP) ] || [ "$$(cat $(STAMP))" = "$(CURDIR)" ]; } && echo yes)
+
+.DEFAULT_GOAL := help
+.PHONY: help study test lab bench lock clean unsound
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  PROFILE=$(PROFILE) and CORES=$(CORES) are study's; ARGS=\"...\" goes to Snakemake, pytest, Jupyter or uv;"
+	@echo "  PYTHON=$(PYTHON) makes the environment. After a killed study: make study ARGS=--unlock, then make study."
+
+study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make tables, figures and paper
+	@[ -x $(BIN)/snakemake ] || { echo "make study runs Snakemake, which needs Python 3.11 or newer; .venv has" \
+	  "$$($(BIN)/python -V). Try: make clean, then make study PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --scheduler greedy \
+	  --quiet host reason $(ARGS)
+
+# One thread a worker, or every worker would start as many as the machine has cores.
+test: $(STAMP)  ## run the tests, the notebooks' included; ARGS="tests/test_color.py -x" for some of them
+	$(RUN) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m pytest --numprocesses auto --maxprocesses 8 \
+	  --dist loadfile --ignore=tests/benchmarks $(ARGS)
+
+lab: $(STAMP)  ## open the notebooks in JupyterLab
+	$(RUN) jupyter lab $(ARGS) notebooks
+
+bench: $(STAMP)  ## time the parts that matter, one after the other
+	$(RUN) python -m pytest -p no:xdist -s $(ARGS) tests/benchmarks
+
+$(STAMP): requirements.lock pyproject.toml $(if $(SOUND),,unsound)
+	@echo "Installing requirements.lock into $(VENV) (minutes the first time) ..."
+	@[ -n "$(SOUND)" ] || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "colorstudy needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@[ -n "$(SOUND)" ] || $(PYTHON) -m venv --clear $(VENV)
+	@printf '%s\n' "$(CURDIR)" > $(STAMP).new
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@mv $(STAMP).new $(STAMP)
+
+lock:  ## rewrite requirements.lock from pyproject.toml; ARGS=--upgrade renews every version
+	@$(RUN) command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
+	@header=$$(grep '^#' requirements.lock) && \
+	$(RUN) uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.10 \
+	  --no-annotate --no-header --output-file requirements.lock --quiet $(ARGS) && \
+	printf '%s\n' "$$header" | cat - requirements.lock > requirements.lock.new && \
+	mv requirements.lock.new requirements.lock
+
+clean:  ## remove the environment and all caches; results stay
+	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	find . \( -path ./results -o -path ./.git \) -prune -o \
+	  -type d \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

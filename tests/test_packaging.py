@@ -1,0 +1,350 @@
+"""pyproject.toml, requirements.lock and environment.yml say the same; what the code imports is what they declare."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import colorstudy
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Distribution -> its name on conda-forge, where that differs; and those only pip has.
+CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+PIP_ONLY = {"lightning-fabric", "mvtb-data"}
+
+# Import name -> distribution, where that differs.
+DISTRIBUTIONS = {
+    "lightning_fabric": "lightning-fabric",
+    "mvtbdata": "mvtb-data",
+    "PIL": "pillow",
+    "skimage": "scikit-image",
+    "yaml": "pyyaml",
+}
+# Never a dependency (see the design notes on torchvision): may be imported inside a function, for those who have it.
+OPTIONAL = {"torchvision"}
+STDLIB = sys.stdlib_module_names | {"tomllib"}  # which Python 3.10 does not have yet
+
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+PLATFORMS = [("linux", "Linux", "x86_64"), ("darwin", "Darwin", "arm64"), ("win32", "Windows", "AMD64")]
+
+
+def environments(pythons=PYTHONS):
+    """The marker environments the lock has to serve, one dict each."""
+    for python, (platform, system, machine) in product(pythons, PLATFORMS):
+        yield {
+            "python_version": python,
+            "python_full_version": f"{python}.9",
+            "sys_platform": platform,
+            "platform_system": system,
+            "platform_machine": machine,
+            "os_name": "nt" if platform == "win32" else "posix",
+            "implementation_name": "cpython",
+            "platform_python_implementation": "CPython",
+        }
+
+
+def applies(requirement: Requirement, environment: dict) -> bool:
+    return requirement.marker is None or requirement.marker.evaluate(environment)
+
+
+def read_pyproject() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def declared(*groups: str) -> list[Requirement]:
+    """Requirements of the package (no group named: all of them; "" is the runtime)."""
+    project = read_pyproject()["project"]
+    by_group = {"": project["dependencies"], **project["optional-dependencies"]}
+    return [Requirement(line) for group in (groups or by_group) for line in by_group[group]]
+
+
+def names(requirements) -> set[str]:
+    return {canonicalize_name(r.name) for r in requirements}
+
+
+def locked() -> list[Requirement]:
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+
+
+def pinned_version(requirement: Requirement) -> Version:
+    (specifier,) = requirement.specifier
+    assert specifier.operator == "==", f"{requirement} is not an exact pin"
+    return Version(specifier.version)
+
+
+def conda() -> tuple[dict[str, Requirement], list[str]]:
+    """environment.yml: requirement by conda name, and the lines left to pip."""
+    lines = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    (pip,) = [line["pip"] for line in lines if isinstance(line, dict)]
+    requirements = [Requirement(line) for line in lines if isinstance(line, str)]
+    assert len({r.name for r in requirements}) == len(requirements), "a package is named twice in environment.yml"
+    return {r.name: r for r in requirements}, pip
+
+
+# --- requirements.lock ------------------------------------------------------------------------------------------------
+
+
+def test_lock_pins_every_requirement_within_its_range():
+    lock = locked()
+    for environment in environments():
+        pins = {}
+        for requirement in lock:
+            if applies(requirement, environment):
+                name = canonicalize_name(requirement.name)
+                assert name not in pins, f"{name} is pinned twice under {environment}"
+                pins[name] = pinned_version(requirement)
+        for requirement in declared():
+            if applies(requirement, environment):
+                version = pins.get(canonicalize_name(requirement.name))
+                assert version is not None, f"{requirement} is not in the lock under {environment}"
+                assert requirement.specifier.contains(version), f"the lock has {version}, not {requirement}"
+
+
+def test_lock_holds_one_torch_for_all_machines():
+    (torch,) = [r for r in locked() if r.name == "torch"]
+    assert torch.marker is None
+    assert not torch.extras
+    assert pinned_version(torch).local is None  # "+cpu" or "+cu130" would be a machine's choice, not ours
+    assert [str(torch)] == read_pyproject()["dependency-groups"]["lock"]
+
+
+def test_lock_leaves_gpu_packages_to_torch():
+    unwanted = re.compile(r"nvidia|cuda|cudnn|triton|torchvision|torchaudio")
+    assert [name for name in names(locked()) if unwanted.search(name)] == []
+
+
+def test_make_lock_runs_the_command_the_lock_names():
+    header = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    def command(text):
+        (words,) = re.findall(r"uv pip compile((?:[^\n]|\\\n)*?requirements\.lock)", text)
+        return re.sub(r"[\s#\\]+", " ", words)
+
+    assert command(header) == command(makefile)
+
+
+# --- environment.yml --------------------------------------------------------------------------------------------------
+
+
+def test_conda_environment_has_every_requirement_in_the_same_range():
+    lines, pip = conda()
+    assert pip == ["-e .[notebooks,dev]"]
+    assert set(read_pyproject()["project"]["optional-dependencies"]) == {"notebooks", "dev"}
+
+    pythons = [p for p in PYTHONS if lines["python"].specifier.contains(p)]
+    assert pythons, "environment.yml allows none of the Python versions of the lock"
+    expected = {
+        CONDA_NAMES.get(r.name, r.name): r.specifier
+        for r in declared()
+        if r.name not in PIP_ONLY and any(applies(r, e) for e in environments(pythons))
+    }
+    ranges = {name: r.specifier for name, r in lines.items() if name not in ("python", "pip")}
+    assert ranges == expected
+
+
+def test_what_only_pip_has_is_still_needed():
+    assert names(declared()) >= PIP_ONLY
+    assert names(declared()) >= set(CONDA_NAMES)
+    assert "pip" in conda()[0]
+
+
+def test_python_ranges_agree():
+    requires = Requirement("python" + read_pyproject()["project"]["requires-python"]).specifier
+    assert [p for p in PYTHONS if requires.contains(p)] == PYTHONS
+    assert not requires.contains("3.9")
+    # conda users get the study too, and Snakemake is what narrows it
+    (snakemake,) = [r for r in declared() if r.name == "snakemake"]
+    for python in PYTHONS:
+        allowed = conda()[0]["python"].specifier.contains(python)
+        assert allowed == all(applies(snakemake, e) for e in environments([python]))
+
+
+# --- imports ----------------------------------------------------------------------------------------------------------
+
+
+def imports(source: str) -> set[tuple[str, bool]]:
+    """Top-level modules a source imports absolutely, each with whether that happens on import of the source itself."""
+    found = set()
+
+    def visit(node, on_import):
+        if isinstance(node, ast.Import):
+            found.update((alias.name.split(".")[0], on_import) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module.split(".")[0], on_import))
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            visit(child, on_import and not inside)
+
+    visit(ast.parse(source), True)
+    return found
+
+
+def notebook_source(path: Path) -> str:
+    """The code cells of a notebook without the lines only IPython understands."""
+    cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+    sources = ["".join(c["source"]) for c in cells]
+    lines = "\n".join(s for s in sources if not s.startswith("%%")).splitlines()
+    return "\n".join(line for line in lines if not line.lstrip().startswith(("%", "!", "?")))
+
+
+def undeclared(source: str, allowed: set[str], local: set[str] = frozenset()) -> list[str]:
+    problems = []
+    for module, on_import in sorted(imports(source)):
+        if module in STDLIB or module == "colorstudy" or module in local:
+            continue
+        if module in OPTIONAL and not on_import:
+            continue
+        if canonicalize_name(DISTRIBUTIONS.get(module, module)) not in allowed:
+            problems.append(module)
+    return problems
+
+
+PACKAGE = sorted((ROOT / "colorstudy").rglob("*.py"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=relative)
+def test_package_imports_are_declared(path):
+    # Widgets are for notebooks, so the notebooks extra counts; the next test keeps the command line free of it.
+    assert undeclared(path.read_text(encoding="utf-8"), names(declared("", "notebooks"))) == []
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=relative)
+def test_notebook_imports_are_declared(path):
+    assert undeclared(notebook_source(path), names(declared("", "notebooks"))) == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=relative)
+def test_test_imports_are_declared(path):
+    local = {p.stem for p in TESTS} | {"tests"}
+    assert undeclared(path.read_text(encoding="utf-8"), names(declared()), local) == []
+
+
+def test_command_line_works_without_the_extras():
+    if not (ROOT / "colorstudy" / "cli.py").exists():
+        pytest.skip("no command line yet")
+    extras = names(declared("notebooks", "dev")) - names(declared(""))
+    forbidden = sorted({name.replace("-", "_") for name in extras} - {"setuptools", "packaging", "tomli"})
+    code = f"import sys; sys.modules.update(dict.fromkeys({forbidden}, None)); import colorstudy.cli"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_import_check_sees_what_it_should():
+    source = "import os, torch.nn\nfrom . import x\ndef f():\n import torchvision\ntry:\n import cv2\nfinally: pass"
+    assert imports(source) == {("os", True), ("torch", True), ("torchvision", False), ("cv2", True)}
+    assert undeclared(source, {"torch"}) == ["cv2"]
+    assert undeclared("import torchvision", {"torch"}) == ["torchvision"]
+    assert undeclared("from PIL import Image\nimport skimage.color", {"pillow", "scikit-image"}) == []
+
+
+# --- the papers around the software -----------------------------------------------------------------------------------
+
+
+def test_version_is_read_without_importing_the_package():
+    project = read_pyproject()
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "colorstudy.__version__"}
+    # setuptools evaluates a literal, and imports the package (torch and all) for anything else
+    body = ast.parse((ROOT / "colorstudy" / "__init__.py").read_text(encoding="utf-8")).body
+    values = [n.value for n in body if isinstance(n, ast.Assign) and n.targets[0].id == "__version__"]
+    assert [ast.literal_eval(v) for v in values] == [colorstudy.__version__]
+
+
+def test_citation_names_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["cff-version"] == "1.2.0"
+    assert str(citation["version"]) == colorstudy.__version__
+    assert citation["license"] == read_pyproject()["project"]["license"] == "MIT"
+    assert citation["message"]
+    assert citation["title"]
+    assert citation["authors"]
+    years = {reference["authors"][0]["family-names"]: reference["year"] for reference in citation["references"]}
+    assert years == {"Zhang": 2016, "Billaut": 2018}
+
+
+def test_licence_is_mit():
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert text.startswith("MIT License")
+    assert "The colorstudy authors" in text
+    assert "Permission is hereby granted, free of charge" in text
+
+
+# --- make and the hooks -----------------------------------------------------------------------------------------------
+
+
+def test_ci_script_runs_the_documented_command():
+    script = ROOT / ".ci" / "run"
+    assert script.stat().st_mode & 0o111
+    assert script.read_text(encoding="utf-8").splitlines()[-1] == "make test"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_help_lists_every_target():
+    done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
+    targets = set(re.findall(r"^  make (\w+)", done.stdout, flags=re.MULTILINE))
+    assert targets == {"help", "study", "test", "lab", "bench", "lock", "clean"}
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_clean_keeps_results():
+    done = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "results" not in re.sub(r"-path \./results", "", done.stdout)
+
+
+def test_hooks_need_nothing_but_the_environment():
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repo["repo"] for repo in config["repos"]] == ["local"]
+    hooks = config["repos"][0]["hooks"]
+    assert {hook["language"] for hook in hooks} == {"system"}
+    (stripper,) = [hook["entry"] for hook in hooks if hook["id"] == "nbstripout"]
+    assert "--keep-id" in stripper
+    assert "--keep-output" not in stripper
+
+
+def test_sanitizer_hides_the_machine_and_nothing_else():
+    text = (ROOT / "tests" / "sanitize.cfg").read_text(encoding="ascii")
+    # As nbval reads the file; it skips what it cannot read without a word.
+    patterns = re.findall("^regex: (.*)$\n^replace: (.*)$", text, flags=re.MULTILINE)
+    assert len(patterns) == text.count("\nregex:") == text.count("\n[")
+
+    def clean(line):
+        for pattern, replacement in patterns:
+            line = re.sub(pattern, replacement, line)
+        return line
+
+    for ours, theirs in [
+        (" 40%|####      | 2/5 [00:01<00:02,  1.42it/s]", "  0%|          | 0/5 [00:00<?, ?it/s]"),
+        ("trained in 12.3 s, 41.5 images/s", "trained in 7 s, 102 images/s"),
+        ("1.2 ms per call", "980 us per call"),
+        ("<Axes at 0x7f3a12>", "<Axes at 0x11ab9c>"),
+        ("2026-03-01T10:11:12+00:00", "2026-03-02 23:59:59.123"),
+        ("saved to /home/ada/study/results/tiny", "saved to /Users/bob/results"),
+        ("saved to /tmp/abc/x.png", "saved to /var/folders/zz/y.png"),
+    ]:
+        assert clean(ours) == clean(theirs)
+    for kept in ["AuC 0.9123 [0.9001, 0.9245]", "<td>313</td></tr>", "261 of 313 bins", "24.1 dB, n = 12"]:
+        assert clean(kept) == kept
