@@ -24,6 +24,4 @@ def require_maps(tensor: torch.Tensor, argument: str, channels: int, shape: str)
     if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
         got = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise TypeError(f"{argument}: expected a floating-point tensor {shape}, got {got}")
-    require(
-        tensor.ndim >= 3 and tensor.shape[-3] == channels, argument, f"shape {shape}", tuple(tensor.shape)
-    )
+    require(tensor.ndim >= 3 and tensor.shape[-3] == channels, argument, f"shape {shape}", tuple(tensor.shape))

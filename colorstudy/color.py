@@ -56,7 +56,7 @@ def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     IEC 61966-2-1 (the transfer curve); CIE 15:2004 (L*, a*, b*). The result agrees with ``skimage.color.rgb2lab``.
     """
     require_maps(rgb, "rgb", 3, "(*, 3, H, W)")
-    # Each branch is clamped to its own domain: `where` multiplies the unused branch's gradient by zero, and 0 * inf is nan.
+    # Each branch is clamped to its own domain: the unused one's gradient is multiplied by zero, and 0 * inf is nan.
     linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
     t = _mix(_NORMALIZED_FROM_RGB, linear)
     f = torch.where(t > _KNEE**3, t.clamp(min=_KNEE**3) ** (1 / 3), t / (3 * _KNEE**2) + 4 / 29)

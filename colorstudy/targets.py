@@ -1,0 +1,184 @@
+"""What the maps of a network mean: a colour (`Regression`) or a distribution over colours (`Classification`).
+
+A target holds both directions together, so that they cannot disagree: ``loss(output, chroma)`` while training and
+``decode(output)`` while colouring. It knows nothing of layers.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from colorstudy._checks import require, require_maps
+from colorstudy.bins import ColorBins
+from colorstudy.color import SPACES, check_space
+
+
+class Regression(nn.Module):
+    """The network gives the chroma itself, and is trained by squared error.
+
+    Zhang et al. 2016, Equation 1; also Cheng et al. 2015 and Dahl 2016, in YUV.
+
+    Parameters
+    ----------
+    space : {"lab", "yuv"}
+        Its largest chroma (110, 0.615) scales the output, so that the network works with numbers near 1.
+
+    Attributes
+    ----------
+    out_channels : int
+        2.
+    """
+
+    out_channels = 2
+
+    def __init__(self, space: str = "lab") -> None:
+        super().__init__()
+        check_space(space)
+        self.space = space
+
+    def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+        """Half the squared distance between decoded output and chroma, mean over pixels, in squared chroma units.
+
+        Parameters
+        ----------
+        output : tensor (B, 2, h, w)
+        chroma : tensor (B, 2, H, W)
+            Averaged over areas where it is larger than the output.
+
+        Returns
+        -------
+        float32 tensor ()
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a shape is another.
+        """
+        _check_pair(output, chroma, self.out_channels)
+        error = self.decode(output) - _at_size_of(output, chroma)
+        return error.square().sum(dim=1).mean() / 2
+
+    def decode(self, output: torch.Tensor) -> torch.Tensor:
+        """Chroma (B, 2, h, w) of `output` (B, 2, h, w), in float32."""
+        require_maps(output, "output", self.out_channels, "(B, 2, h, w)")
+        return output.float() * SPACES[self.space]
+
+
+class Classification(nn.Module):
+    """The network gives logits over colour bins, and is trained by weighted cross-entropy with soft targets.
+
+    Zhang et al. 2016, Equations 2 to 5. One neighbour makes the target one-hot, as in Billaut et al. 2018.
+
+    Parameters
+    ----------
+    bins : ColorBins
+    weights : tensor (Q,), optional
+        Class weights, positive: a pixel takes that of its nearest bin. None weighs all alike.
+    neighbors : int
+        Bins in the soft target of a pixel.
+    sigma : float
+        Width of the soft target in chroma units.
+    temperature : float
+        Default of `decode`.
+
+    Attributes
+    ----------
+    out_channels : int
+        Q.
+
+    Raises
+    ------
+    ValueError
+        If `weights` is not (Q,), or not positive and finite.
+    """
+
+    def __init__(
+        self,
+        bins: ColorBins,
+        weights: torch.Tensor | None = None,
+        *,
+        neighbors: int = 5,
+        sigma: float = 5.0,
+        temperature: float = 0.38,
+    ) -> None:
+        super().__init__()
+        weights = torch.ones(len(bins)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
+        require(weights.shape == (len(bins),), "weights", f"shape ({len(bins)},)", tuple(weights.shape))
+        require(bool((weights > 0).all() & weights.isfinite().all()), "weights", "positive finite numbers", "others")
+        require(1 <= neighbors <= len(bins), "neighbors", f"an integer in [1, {len(bins)}]", neighbors)
+        require(sigma > 0, "sigma", "a width > 0", sigma)
+        require(temperature > 0, "temperature", "a number > 0", temperature)
+        self.bins = bins
+        self.neighbors, self.sigma, self.temperature = neighbors, sigma, temperature
+        self.register_buffer("weights", weights)
+
+    @property
+    def out_channels(self) -> int:
+        return len(self.bins)
+
+    def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+        """Cross-entropy with the soft target, times the weight of the pixel's own bin, mean over pixels.
+
+        Parameters
+        ----------
+        output : tensor (B, Q, h, w)
+            Logits.
+        chroma : tensor (B, 2, H, W)
+            Averaged over areas where it is larger than the output.
+
+        Returns
+        -------
+        float32 tensor ()
+            At least 0; divided by the number of pixels, as the mean weight under the prior is 1.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a shape is another.
+        """
+        _check_pair(output, chroma, self.out_channels)
+        indices, z = self.bins.soft(_at_size_of(output, chroma), self.neighbors, self.sigma)  # (B, h, w, k)
+        z = z * self.weights[indices[..., :1]]  # the nearest bin comes first
+        return _SparseCrossEntropy.apply(output.float(), indices, z) / indices[..., 0].numel()
+
+    def decode(self, output: torch.Tensor, temperature: float | None = None) -> torch.Tensor:
+        """Annealed mean (B, 2, h, w) of `output` (B, Q, h, w), at `temperature` or the target's own."""
+        return self.bins.annealed_mean(output, self.temperature if temperature is None else temperature)
+
+
+class _SparseCrossEntropy(torch.autograd.Function):
+    """Sum over pixels of -sum_q z_q log softmax(logits)_q, for a target z that is zero but for k bins a pixel.
+
+    The gradient is softmax(logits) * sum(z) - z: one pass over the logits forward, one backward, and no other tensor of
+    their size.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: torch.Tensor, indices: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        indices, z = indices.permute(0, 3, 1, 2), z.permute(0, 3, 1, 2)  # (B, k, h, w)
+        log_p = torch.log_softmax(logits, dim=1)  # (B, Q, h, w)
+        ctx.save_for_backward(log_p, indices, z)
+        return -(z * log_p.gather(1, indices)).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        log_p, indices, z = ctx.saved_tensors
+        z = z * grad
+        return log_p.exp().mul_(z.sum(dim=1, keepdim=True)).scatter_add_(1, indices, -z), None, None
+
+
+def _check_pair(output: torch.Tensor, chroma: torch.Tensor, channels: int) -> None:
+    require_maps(output, "output", channels, f"(B, {channels}, h, w)")
+    require_maps(chroma, "chroma", 2, "(B, 2, H, W)")
+    require(chroma.ndim == output.ndim == 4, "chroma", "four dimensions, as the output", tuple(chroma.shape))
+    require(len(chroma) == len(output), "chroma", f"a batch of {len(output)}, as the output", len(chroma))
+
+
+def _at_size_of(output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
+    """`chroma` averaged over the area of every pixel of `output`."""
+    if chroma.shape[-2:] == output.shape[-2:]:
+        return chroma
+    return F.adaptive_avg_pool2d(chroma, output.shape[-2:])

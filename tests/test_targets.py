@@ -1,0 +1,166 @@
+"""Losses against torch's own on dense targets, their gradients, and what they never allocate."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from colorstudy.bins import ColorBins
+from colorstudy.targets import Classification, Regression
+
+
+@pytest.fixture(scope="module")
+def bins():
+    return ColorBins.in_gamut()
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def chroma(generator):
+    return torch.randn(2, 2, 6, 5, generator=generator) * 40
+
+
+@pytest.fixture
+def logits(generator):
+    return torch.randn(2, 313, 6, 5, generator=generator) * 3
+
+
+def dense(bins, chroma, neighbors=5, sigma=5.0):
+    """The dense soft target (B, Q, h, w), as other implementations build it."""
+    distance = torch.cdist(chroma.permute(0, 2, 3, 1).reshape(-1, 2), bins.centers)
+    nearest, indices = distance.topk(neighbors, largest=False)
+    gaussian = torch.exp(-nearest.square() / (2 * sigma**2))
+    target = torch.zeros_like(distance).scatter(1, indices, gaussian / gaussian.sum(1, keepdim=True))
+    return target.view(len(chroma), *chroma.shape[2:], -1).permute(0, 3, 1, 2)
+
+
+def test_classification_equals_cross_entropy_with_the_dense_target(bins, chroma, logits):
+    ours = Classification(bins).loss(logits, chroma)
+    assert ours.item() == pytest.approx(F.cross_entropy(logits, dense(bins, chroma)).item(), rel=1e-5)
+
+
+def test_weighted_classification_takes_the_weight_of_the_nearest_bin(bins, chroma, logits, generator):
+    weights = torch.rand(313, generator=generator) + 0.1
+    ours = Classification(bins, weights).loss(logits, chroma)
+    pixelwise = F.cross_entropy(logits, dense(bins, chroma), reduction="none")
+    expected = (weights[bins.nearest(chroma)] * pixelwise).mean()
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_one_neighbor_is_hard_labels(bins, chroma, logits):
+    ours = Classification(bins, neighbors=1).loss(logits, chroma)
+    assert ours.item() == pytest.approx(F.cross_entropy(logits, bins.nearest(chroma)).item(), rel=1e-5)
+
+
+def test_classification_gradient(bins, chroma, generator):
+    few = ColorBins(bins.centers[::30])
+    target = Classification(few, torch.rand(len(few), generator=generator) + 0.1)
+    logits = torch.randn(2, len(few), 6, 5, generator=generator, dtype=torch.float64)
+
+    def exact(x):  # in float64, which `loss` leaves for float32
+        indices, z = few.soft(chroma)
+        z = (z * target.weights[indices[..., :1]]).permute(0, 3, 1, 2).double()
+        return -(z * torch.log_softmax(x, 1).gather(1, indices.permute(0, 3, 1, 2))).sum() / 60
+
+    ours, expected = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    target.loss(ours, chroma).backward()
+    exact(expected).backward()
+    assert torch.allclose(ours.grad, expected.grad, atol=1e-7)
+
+
+def test_sparse_cross_entropy_passes_gradcheck(generator):
+    from colorstudy.targets import _SparseCrossEntropy
+
+    logits = torch.randn(2, 7, 3, 2, generator=generator, dtype=torch.float64, requires_grad=True)
+    indices = torch.rand(2, 3, 2, 7, generator=generator).argsort(-1)[..., :3]
+    z = torch.rand(2, 3, 2, 3, generator=generator, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: _SparseCrossEntropy.apply(x, indices, z), logits)
+
+
+def test_no_dense_target_is_built(bins):
+    """Between logits and loss no tensor of the logits' size comes up but the log-probabilities."""
+    logits, chroma = torch.randn(2, 313, 16, 16), torch.randn(2, 2, 16, 16)
+    sizes = []
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            new = [result] if isinstance(result, torch.Tensor) else []
+            sizes.extend((function.__name__, t.numel()) for t in new if t.numel() >= logits.numel())
+            return result
+
+    target = Classification(bins)
+    target.loss(logits, chroma)  # builds the index of neighbours, once
+    with Watch():
+        target.loss(logits, chroma)
+    assert [name.split(".")[0] for name, _ in sizes] == ["_log_softmax"]
+
+
+@pytest.mark.parametrize("target", [Regression("lab"), Classification(ColorBins.in_gamut())], ids=["l2", "class"])
+def test_larger_chroma_is_averaged_and_extremes_stay_finite(target, chroma, generator):
+    output = torch.randn(2, target.out_channels, 6, 5, generator=generator)
+    large = chroma.repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert target.loss(output, large).item() == pytest.approx(target.loss(output, chroma).item(), rel=1e-5)
+    extreme = (output * 1e4).requires_grad_()
+    target.loss(extreme, chroma * 100).backward()
+    assert extreme.grad.isfinite().all()
+
+
+def test_regression_is_equation_1(chroma, generator):
+    output = torch.randn(2, 2, 6, 5, generator=generator, requires_grad=True)
+    target = Regression("lab")
+    loss = target.loss(output, chroma)
+    assert loss.item() == pytest.approx(((target.decode(output) - chroma) ** 2).sum().item() / 2 / 60, rel=1e-5)
+    assert target.loss(chroma / 110, chroma).item() == pytest.approx(0, abs=1e-6)
+    loss.backward()
+    assert torch.allclose(output.grad, 110 * (target.decode(output) - chroma).detach() / 60, rtol=1e-4)
+
+
+def test_decode_inverts_a_certain_prediction(bins):
+    colour = bins.centers[torch.tensor([0, 100, 312])].T[None, :, None, :]  # (1, 2, 1, 3)
+    certain = F.one_hot(bins.nearest(colour), 313).permute(0, 3, 1, 2) * 100.0
+    assert torch.allclose(Classification(bins).decode(certain), colour, atol=1e-3)
+    even = torch.zeros(1, 313, 1, 1)
+    target = Classification(bins, temperature=1.0)
+    assert torch.equal(target.decode(even), target.decode(even, temperature=0.5))
+
+
+def test_bfloat16_output_is_taken_in_float32(bins, chroma, logits):
+    target = Classification(bins)
+    half = logits.bfloat16()
+    assert target.loss(half, chroma).dtype == torch.float32
+    assert target.loss(half, chroma).item() == pytest.approx(target.loss(half.float(), chroma).item())
+
+
+def test_out_channels(bins):
+    assert Regression("yuv").out_channels == 2 and Classification(bins).out_channels == 313
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda b: Regression("rgb"), r"space: expected one of \['lab', 'yuv'\], got 'rgb'"),
+        (lambda b: Classification(b, torch.ones(5)), r"weights: expected shape \(313,\), got \(5,\)"),
+        (lambda b: Classification(b, torch.zeros(313)), "weights: expected positive finite numbers"),
+        (lambda b: Classification(b, neighbors=400), r"neighbors: expected an integer in \[1, 313\], got 400"),
+        (
+            lambda b: Classification(b).loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)),
+            r"output: expected shape \(B, 313, h, w\), got \(1, 2, 4, 4\)",
+        ),
+        (
+            lambda b: Regression().loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 3, 4, 4)),
+            r"chroma: expected shape \(B, 2, H, W\), got \(1, 3, 4, 4\)",
+        ),
+        (
+            lambda b: Regression().loss(torch.zeros(1, 2, 4, 4), torch.zeros(2, 2, 4, 4)),
+            "chroma: expected a batch of 1",
+        ),
+        (lambda b: Classification(b).decode(torch.zeros(1, 313, 2, 2), temperature=-1), "temperature: expected"),
+    ],
+)
+def test_errors_name_argument_expected_and_got(bins, call, message):
+    with pytest.raises(ValueError, match=message):
+        call(bins)
