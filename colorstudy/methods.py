@@ -1,0 +1,190 @@
+"""`Method`: network x target x decoding under one name, and the named methods of the study."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from colorstudy import prior
+from colorstudy._checks import require
+from colorstudy._files import replacing
+from colorstudy.bins import ColorBins
+from colorstudy.color import check_space, merge, split
+from colorstudy.networks import NETWORKS, build
+from colorstudy.targets import Classification, Regression
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the paper's table.
+
+    Parameters
+    ----------
+    name : str
+    target : {"regression", "classification"}
+    network : str
+        A name that `networks.build` knows.
+    space : {"lab", "yuv"}
+    bins : {"in_gamut", "most_frequent"}
+        Of a classification: the 313 of Zhang et al., or the 32 most frequent of the training pictures.
+    lam : float
+        Of a classification: lambda of the rebalancing weights, in [0, 1]; 1 is no rebalancing.
+    smoothing : float
+        Of a classification: width of the Gaussian that smooths the prior, in chroma units.
+    neighbors, sigma : int, float
+        Of a classification: the soft target.
+    temperature : float
+        Of a classification: the annealed mean, unless colouring asks for another.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside of its range.
+    """
+
+    name: str
+    target: str
+    network: str = "compact"
+    space: str = "lab"
+    bins: str = "in_gamut"
+    lam: float = 1.0
+    smoothing: float = 5.0
+    neighbors: int = 5
+    sigma: float = 5.0
+    temperature: float = 0.38
+
+    def __post_init__(self) -> None:
+        check_space(self.space)
+        choices = {"target": ["regression", "classification"], "network": sorted(NETWORKS)}
+        choices["bins"] = ["in_gamut", "most_frequent"]
+        for field, allowed in choices.items():
+            require(getattr(self, field) in allowed, field, f"one of {allowed}", repr(getattr(self, field)))
+        require(0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
+
+    def build(self, images: np.ndarray) -> Model:
+        """A fresh model, its weights drawn from torch's default generator, its prior counted on training `images`.
+
+        Parameters
+        ----------
+        images : uint8 array (N, S, S, 3)
+        """
+        if self.target == "regression":
+            return Model(self, Regression(self.space))
+        if self.bins == "in_gamut":
+            bins = ColorBins.in_gamut()
+        else:
+            bins = ColorBins.most_frequent(prior.histogram(images, space=self.space), space=self.space)
+        weights = None
+        if self.lam < 1:
+            p = prior.smooth(prior.count(images, bins), bins, self.smoothing)
+            weights = prior.rebalancing_weights(p, self.lam)
+        return Model(self, self._classification(bins, weights))
+
+    def _classification(self, bins: ColorBins, weights: torch.Tensor | None) -> Classification:
+        return Classification(bins, weights, neighbors=self.neighbors, sigma=self.sigma, temperature=self.temperature)
+
+
+METHODS = {
+    method.name: method
+    for method in (
+        # The three of Zhang et al. 2016 that the study compares, on our own network.
+        Method("l2", "regression"),
+        Method("class", "classification"),
+        Method("full", "classification", lam=0.5),
+        # Billaut et al. 2018: YUV, 32 bins, one-hot targets, weighted; the width of the smoothing is our choice.
+        Method("colorunet", "classification", "colorunet", "yuv", "most_frequent", 0.5, 0.05, 1, 0.05),
+        Method("convnet", "classification", "convnet", "yuv", "most_frequent", 0.5, 0.05, 1, 0.05),
+    )
+}
+"""The named methods of the study."""
+
+
+class Model(nn.Module):
+    """A method with its network and its target: loss while training, colours while colouring."""
+
+    def __init__(self, method: Method, target: Regression | Classification) -> None:
+        super().__init__()
+        self.method = method
+        self.network = build(method.network, target.out_channels)
+        self.target = target
+
+    def loss(self, rgb: torch.Tensor) -> torch.Tensor:
+        """Training loss () of sRGB pictures (B, 3, H, W) in [0, 1]."""
+        # Under autocast only the network may lose precision: the colours themselves are data.
+        with torch.autocast(rgb.device.type, enabled=False):
+            lightness, chroma = split(rgb, self.method.space)
+        output = self.network(lightness)
+        with torch.autocast(rgb.device.type, enabled=False):
+            return self.target.loss(output, chroma)
+
+    def forward(self, lightness: torch.Tensor, **options: float) -> torch.Tensor:
+        """Chroma (B, 2, H, W) for lightness (B, 1, H, W) in [0, 100]; `options` go to the target's ``decode``."""
+        output = self.network(lightness)
+        with torch.autocast(lightness.device.type, enabled=False):
+            chroma = self.target.decode(output, **options)
+        # Colours are decoded first, at the network's own size: two maps to enlarge instead of Q.
+        return F.interpolate(chroma, lightness.shape[-2:], mode="bilinear", align_corners=False)
+
+    def colorize(self, rgb: torch.Tensor, **options: float) -> torch.Tensor:
+        """sRGB pictures (B, 3, H, W) in [0, 1] with the lightness of `rgb` and colours from the network."""
+        lightness, _ = split(rgb, self.method.space)
+        return merge(lightness, self(lightness, **options), self.method.space)
+
+    def save(self, path: str | Path, **notes: str) -> None:
+        """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {"method": json.dumps(asdict(self.method)), **notes})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Model:
+        """The model of a file that `save` wrote, in evaluation mode; `notes` becomes a dict of its other metadata.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If it is no such file, or weights are missing, spare or of another shape.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: expected the weights of a model, found no file")
+        try:
+            with safe_open(path, "pt") as file:
+                notes = dict(file.metadata() or {})
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except SafetensorError as error:
+            raise ValueError(f"{path}: expected a safetensors file, got {error}") from None
+        require("method" in notes, str(path), "a 'method' in its metadata", sorted(notes))
+        try:
+            method = Method(**json.loads(notes.pop("method")))
+            model = cls(method, _restored_target(method, state))
+            model.load_state_dict(state, strict=True)
+        except (TypeError, KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path}: expected the weights of a {cls.__name__}, got {error}") from None
+        model.notes = notes
+        return model.eval()
+
+
+def get(method: str | Method) -> Method:
+    """The method of that name, or `method` itself."""
+    if isinstance(method, Method):
+        return method
+    require(method in METHODS, "method", f"one of {list(METHODS)}", repr(method))
+    return METHODS[method]
+
+
+def _restored_target(method: Method, state: dict[str, torch.Tensor]) -> Regression | Classification:
+    """The target of saved weights: bins and class weights are theirs, not counted again."""
+    if method.target == "regression":
+        return Regression(method.space)
+    bins = ColorBins(state["target.bins.centers"], method.space, state["target.bins.reachable"])
+    return method._classification(bins, state["target.weights"])
