@@ -17,7 +17,7 @@ from colorstudy import prior
 from colorstudy._checks import require
 from colorstudy._files import replacing
 from colorstudy.bins import ColorBins
-from colorstudy.color import check_space, merge, split
+from colorstudy.color import check_space, split
 from colorstudy.networks import NETWORKS, build
 from colorstudy.targets import Classification, Regression
 
@@ -125,18 +125,18 @@ class Model(nn.Module):
         with torch.autocast(rgb.device.type, enabled=False):
             return self.target.loss(output, chroma)
 
-    def forward(self, lightness: torch.Tensor, **options: float) -> torch.Tensor:
-        """Chroma (B, 2, H, W) for lightness (B, 1, H, W) in [0, 100]; `options` go to the target's ``decode``."""
+    def forward(
+        self, lightness: torch.Tensor, size: tuple[int, int] | None = None, **options: float
+    ) -> torch.Tensor:
+        """Chroma of lightness (B, 1, H, W) in [0, 100], as (B, 2, *size), the size of `lightness` by default.
+
+        `options` go to the target's ``decode``.
+        """
         output = self.network(lightness)
         with torch.autocast(lightness.device.type, enabled=False):
             chroma = self.target.decode(output, **options)
         # Colours are decoded first, at the network's own size: two maps to enlarge instead of Q.
-        return F.interpolate(chroma, lightness.shape[-2:], mode="bilinear", align_corners=False)
-
-    def colorize(self, rgb: torch.Tensor, **options: float) -> torch.Tensor:
-        """sRGB pictures (B, 3, H, W) in [0, 1] with the lightness of `rgb` and colours from the network."""
-        lightness, _ = split(rgb, self.method.space)
-        return merge(lightness, self(lightness, **options), self.method.space)
+        return F.interpolate(chroma, size or lightness.shape[-2:], mode="bilinear", align_corners=False)
 
     def save(self, path: str | Path, **notes: str) -> None:
         """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""

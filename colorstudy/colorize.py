@@ -1,0 +1,114 @@
+"""`Colorizer`: a trained method applied to a picture of any size and kind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from colorstudy._checks import require, require_maps
+from colorstudy.color import merge, split
+from colorstudy.data import read
+from colorstudy.methods import Model
+
+
+class Colorizer:
+    """Colours pictures with a trained model.
+
+    The network sees the picture at its working size, the size of the pictures that it was trained on; its colours are then
+    enlarged bilinearly and joined to the lightness of the full picture, so that no detail is lost.
+
+    Parameters
+    ----------
+    model : Model
+    size : int
+        Working size: the shorter side, in pixels, at which the network sees a picture. Smaller pictures stay as they are.
+    device : str or torch.device, optional
+        A GPU where there is one, by default.
+    """
+
+    def __init__(self, model: Model, size: int = 128, device: str | torch.device | None = None) -> None:
+        require(size >= 1, "size", "pixels >= 1", size)
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.model, self.size = model.to(self.device).eval(), size
+
+    @classmethod
+    def load(cls, run_or_file: str | os.PathLike, device: str | torch.device | None = None) -> Colorizer:
+        """The colorizer of a finished run folder, or of a safetensors file of weights.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such run or file, or the run is not finished.
+        ValueError
+            If the file holds no model of ours.
+        """
+        path = Path(run_or_file)
+        if path.is_dir():
+            if not (path / "model.safetensors").exists():
+                raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")
+            path = path / "model.safetensors"
+        model = Model.load(path)
+        return cls(model, int(model.notes.get("size", 128)), device)
+
+    def colorize(
+        self, image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor, temperature: float | None = None
+    ) -> np.ndarray | torch.Tensor:
+        """Colour a picture; what colours it has are ignored.
+
+        Parameters
+        ----------
+        image : path, PIL image, uint8 array (H, W) or (H, W, 3), or tensor (B, 3, H, W) in [0, 1]
+            Gamma-encoded sRGB, grey or not.
+        temperature : float, optional
+            Of the annealed mean, > 0, instead of the method's own; a regression has none.
+
+        Returns
+        -------
+        uint8 array (H, W, 3), or float32 tensor (B, 3, H, W) for a tensor
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If `image` cannot be read, or has another shape.
+        TypeError
+            If `image` is of another kind.
+        """
+        if isinstance(image, torch.Tensor):
+            require_maps(image, "image", 3, "(B, 3, H, W)")
+            require(image.ndim == 4, "image", "shape (B, 3, H, W)", tuple(image.shape))
+            return self._colorize(image.to(self.device).float(), temperature).to(image.device)
+        if isinstance(image, (str, os.PathLike)):
+            image = read(image)
+        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+        if not isinstance(image, (np.ndarray, Image.Image)) or pixels.dtype != np.uint8:
+            kind = f"an array of {pixels.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise TypeError(f"image: expected a path, a PIL image, a uint8 array or a float tensor, got {kind}")
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        require(pixels.ndim == 3 and pixels.shape[2] == 3, "image", "shape (H, W) or (H, W, 3)", pixels.shape)
+        rgb = torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1)[None] / 255
+        colored = self._colorize(rgb, temperature)[0].permute(1, 2, 0)
+        return (colored * 255).round().byte().cpu().numpy()
+
+    def chroma(self, lightness: torch.Tensor, temperature: float | None = None) -> torch.Tensor:
+        """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space."""
+        options = {} if temperature is None else {"temperature": temperature}
+        if options and self.model.method.target == "regression":
+            raise ValueError(f"temperature: expected None, as {self.model.method.name} is a regression, got {temperature}")
+        size = lightness.shape[-2:]
+        scale = self.size / min(size)
+        if scale < 1:
+            small = [max(1, round(side * scale)) for side in size]
+            lightness = F.interpolate(lightness, small, mode="bilinear", antialias=True)
+        return self.model(lightness, size, **options)
+
+    @torch.inference_mode()
+    def _colorize(self, rgb: torch.Tensor, temperature: float | None) -> torch.Tensor:
+        space = self.model.method.space
+        lightness, _ = split(rgb, space)
+        return merge(lightness, self.chroma(lightness, temperature), space)

@@ -1,0 +1,102 @@
+"""Score a colorizer on the test pictures of a bank, and the two baselines that every table needs."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+
+from colorstudy import prior
+from colorstudy._checks import require
+from colorstudy.bins import ColorBins
+from colorstudy.color import merge, split
+from colorstudy.data import ImageBank, to_float
+from colorstudy.metrics import per_image
+
+BASELINES = ("gray", "random")
+"""Colorizers without training: no colour at all, and the colours of another picture (Zhang et al. 2016, Section 3.1)."""
+
+
+class Colors(Protocol):
+    """What can be scored: sRGB pictures (B, 3, H, W) in [0, 1] in, coloured ones of the same shape out."""
+
+    def colorize(self, image: torch.Tensor) -> torch.Tensor: ...
+
+
+class Gray:
+    """Leaves every picture grey."""
+
+    def colorize(self, image: torch.Tensor) -> torch.Tensor:
+        lightness, chroma = split(image)
+        return merge(lightness, torch.zeros_like(chroma))
+
+
+class RandomColors:
+    """Gives every picture the chroma, pixel by pixel, of a training picture drawn for it.
+
+    Parameters
+    ----------
+    images : uint8 array (N, S, S, 3)
+        Training pictures, of the size of those to colour.
+    seed : int
+    """
+
+    def __init__(self, images: np.ndarray, seed: int) -> None:
+        self.images, self.generator = images, np.random.default_rng(seed)
+
+    def colorize(self, image: torch.Tensor) -> torch.Tensor:
+        drawn = self.images[np.sort(self.generator.integers(len(self.images), size=len(image)))]
+        lightness, _ = split(image)
+        return merge(lightness, split(_as_batch(drawn))[1])
+
+
+def baseline(name: str, bank: ImageBank, seed: int) -> Gray | RandomColors:
+    """The baseline of that name; a ``ValueError`` if there is none."""
+    require(name in BASELINES, "name", f"one of {BASELINES}", repr(name))
+    return Gray() if name == "gray" else RandomColors(bank.train.images, seed)
+
+
+def rarity(bank: ImageBank, bins: ColorBins) -> torch.Tensor:
+    """How much a pixel of each true bin counts in the rebalanced AuC: its inverse smoothed frequency in `bank`.
+
+    Equation 4 of Zhang et al. 2016 with lambda = 0. Counted over the whole bank, so that every bin of a test pixel occurs
+    and the weights don't depend on which pictures are scored.
+
+    Returns
+    -------
+    float32 tensor (Q,)
+    """
+    p = prior.smooth(prior.count(bank.images, bins), bins)
+    # Bins far from every colour underflow to 0; no pixel has them, so any finite weight will do.
+    return prior.rebalancing_weights(p.clamp(min=1e-12), lam=0).float()
+
+
+def evaluate(colorizer: Colors, bank: ImageBank, *, batch_size: int = 16) -> pd.DataFrame:
+    """Scores of every test picture of `bank`, each coloured from its own lightness.
+
+    Parameters
+    ----------
+    colorizer : Colorizer, Gray or RandomColors
+    bank : ImageBank
+    batch_size : int
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``image``, with the columns of `metrics.per_image`; `metrics.aggregate` makes set-level scores of it.
+    """
+    bins = ColorBins.in_gamut()
+    weights = rarity(bank, bins)
+    parts = []
+    for start in range(0, len(bank.test.images), batch_size):
+        true = _as_batch(bank.test.images[start : start + batch_size])
+        labels = bins.nearest(split(true)[1])
+        parts.append(pd.DataFrame(per_image(colorizer.colorize(true), true, weights[labels])))
+    return pd.concat(parts, ignore_index=True).set_axis(pd.Index(bank.test.names, name="image"))
+
+
+def _as_batch(images: np.ndarray) -> torch.Tensor:
+    """uint8 (N, S, S, 3) as float32 (N, 3, S, S) in [0, 1]."""
+    return to_float(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2), images.shape[1])

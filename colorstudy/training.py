@@ -1,0 +1,331 @@
+"""`fit`: train a method on an image bank into a run folder that is complete, resumable and never half written.
+
+The loop knows no colour: it asks a model for the loss of a batch. A run folder holds
+
+    run.json            what the run is: method, config, data and code; written first
+    train.csv           step, loss and learning rate of every step; grows by appended rows
+    checkpoint-000100/  model.safetensors and state.pt (optimizer, schedule, generators) of the last finished interval
+    model.safetensors   the trained model
+    train.json          duration, speed and provenance; written last: a run with this file is finished
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+from tqdm.auto import tqdm
+
+from colorstudy._checks import require
+from colorstudy._files import read_json, write_json
+from colorstudy._provenance import code_hash, digest, provenance
+from colorstudy.data import ImageBank, crops, to_float
+from colorstudy.methods import Method, Model, get
+
+
+def _incidental(default: Any) -> Any:
+    """A setting that does not change what is learned (beyond rounding), so that a run may resume with another."""
+    return field(default=default, metadata={"incidental": True})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The budget and the optimizer of a run: AdamW with a one-cycle schedule.
+
+    Parameters
+    ----------
+    steps : int
+        Optimizer steps, each on one batch.
+    batch_size : int
+        Pictures a step, of all processes together.
+    crop : int
+        Side of the squares trained on, in pixels; windows between it and the whole picture are resized to it.
+    learning_rate : float
+        Peak of the one-cycle schedule.
+    weight_decay : float
+        Of AdamW, on the convolutions' kernels only.
+    augment : bool
+        Random windows and flips, or the whole picture each time.
+    seed : int
+        Of the weights, the batches and the augmentation.
+    precision : str
+        As Lightning Fabric names it: ``"32-true"``, ``"bf16-mixed"``, ...
+    interval : int
+        Steps between two checkpoints, which are also the epochs of the log: the study compares equal numbers of steps.
+    accelerator : str
+        As Lightning Fabric names it: ``"auto"`` uses a GPU where there is one.
+    threads : int
+        Processor threads, 0 for torch's own choice. Bits repeat with one thread count and change with another.
+
+    Raises
+    ------
+    ValueError
+        If a value is outside of its range.
+    """
+
+    steps: int = 300
+    batch_size: int = 32
+    crop: int = 64
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    augment: bool = True
+    seed: int = 0
+    precision: str = "32-true"
+    interval: int = _incidental(100)
+    accelerator: str = _incidental("auto")
+    threads: int = _incidental(0)
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "crop", "interval"):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value >= 1, name, "an integer >= 1", repr(value))
+        for name in ("seed", "threads"):
+            value = getattr(self, name)
+            require(isinstance(value, int) and value >= 0, name, "an integer >= 0", repr(value))
+        require(
+            _is_number(self.learning_rate) and self.learning_rate > 0,
+            "learning_rate",
+            "a number > 0",
+            repr(self.learning_rate),
+        )
+        require(
+            _is_number(self.weight_decay) and self.weight_decay >= 0,
+            "weight_decay",
+            "a number >= 0",
+            repr(self.weight_decay),
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide what is learned."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("incidental")}
+
+
+def fit(
+    method: str | Method,
+    data: ImageBank,
+    config: TrainConfig,
+    out_dir: str | Path,
+    *,
+    overwrite: bool = False,
+) -> Path:
+    """Train `method` on the training pictures of `data`, or go on where an earlier call stopped.
+
+    A killed run resumes at its last checkpoint and ends with the same bits as an uninterrupted one, on one machine with
+    one thread count. A finished run is not repeated.
+
+    Parameters
+    ----------
+    method : str or Method
+    data : ImageBank
+    config : TrainConfig
+    out_dir : path
+        The run folder, made if needed. Two processes may ask for the same run: the second waits for the first.
+    overwrite : bool
+        Start anew where `out_dir` holds a run of another method, config, data or code, instead of refusing.
+
+    Returns
+    -------
+    Path
+        `out_dir`.
+
+    Raises
+    ------
+    ValueError
+        If `out_dir` holds another run (the message names the field), or a crop is larger than the pictures.
+    FloatingPointError
+        If the loss stops being finite; the last checkpoint stays.
+    """
+    method, out_dir = get(method), Path(out_dir)
+    side = data.images.shape[1]
+    require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    with FileLock(out_dir / ".lock"):
+        if _prepare(method, data, config, out_dir, overwrite):
+            print(f"{out_dir.name}: already trained", flush=True)
+        else:
+            threads = torch.get_num_threads()
+            torch.set_num_threads(config.threads or threads)
+            try:
+                with torch.random.fork_rng():
+                    _train(method, data, config, out_dir)
+            finally:
+                torch.set_num_threads(threads)
+    return out_dir
+
+
+def history(run: str | Path) -> list[dict[str, float]]:
+    """The rows of a run's ``train.csv``: step, loss and learning rate of every step so far."""
+    with open(Path(run) / "train.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def _prepare(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path, overwrite: bool) -> bool:
+    """Claim `out_dir` for this run; True if it is finished already."""
+    description = {
+        "method": asdict(method),
+        "config": config.identity(),
+        "data": {"name": data.name, "hash": data.hash},
+        "code": code_hash(__name__),
+    }
+    description["hash"] = digest(description)
+    path = out_dir / "run.json"
+    if path.exists():
+        difference = _difference(read_json(path), description)
+        if difference is not None and not overwrite:
+            raise ValueError(
+                f"out_dir: {out_dir} holds another run, {difference}; take another folder, or overwrite=True"
+            )
+        if difference is not None:
+            print(f"{out_dir.name}: starting anew, {difference}", flush=True)
+            # The finished mark goes first, so that a kill in between leaves no old model that looks current.
+            for name in ("train.json", "model.safetensors", "train.csv", "run.json"):
+                (out_dir / name).unlink(missing_ok=True)
+            for checkpoint in _checkpoints(out_dir):
+                shutil.rmtree(checkpoint)
+    write_json(path, description)
+    return (out_dir / "train.json").exists()
+
+
+def _difference(old: dict, new: dict, prefix: str = "") -> str | None:
+    """The first field in which two run descriptions differ, in words."""
+    for name, value in new.items():
+        if name == "hash" and not prefix:
+            continue
+        if isinstance(value, dict) and isinstance(old.get(name), dict):
+            found = _difference(old[name], value, f"{prefix}{name}.")
+            if found is not None:
+                return found
+        elif old.get(name) != value:
+            return f"{prefix}{name} was {old.get(name)!r} and is now {value!r}"
+    return None
+
+
+def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) -> None:
+    images = data.train.images
+    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    fabric.launch()
+    torch.manual_seed(config.seed)
+    model = method.build(images)
+    optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
+    step, seconds = _resume(out_dir, model, optimizer, schedule)
+    run, optimizer = fabric.setup(model, optimizer)
+    run.mark_forward_method("loss")
+    run.train()
+
+    bar = tqdm(total=config.steps, initial=step, desc=out_dir.name, unit="step", mininterval=1, leave=False)
+    while step < config.steps:
+        started, losses, rates = time.perf_counter(), [], []
+        for step in range(step, min(step + config.interval, config.steps)):  # noqa: B020 - goes on below
+            batch = crops(
+                images, step, batch_size=config.batch_size, crop=config.crop, seed=config.seed, augment=config.augment
+            )
+            loss = run.loss(to_float(fabric.to_device(batch), config.crop))
+            optimizer.zero_grad(set_to_none=True)
+            fabric.backward(loss)
+            optimizer.step()
+            losses.append(loss.detach())
+            rates.append(schedule.get_last_lr()[0])
+            schedule.step()
+            bar.update()
+        step += 1
+        losses = torch.stack(losses).tolist()  # the only wait for the device
+        seconds += time.perf_counter() - started
+        if not all(map(math.isfinite, losses)):
+            raise FloatingPointError(
+                f"{out_dir}: the loss is no longer finite before step {step}; try a smaller "
+                f"learning_rate than {config.learning_rate}"
+            )
+        _append(out_dir / "train.csv", step - len(losses), losses, rates)
+        _save_checkpoint(out_dir, step, seconds, model, optimizer, schedule)
+        speed = len(losses) * config.batch_size / (time.perf_counter() - started)
+        print(
+            f"{out_dir.name}: step {step}/{config.steps}  loss {sum(losses) / len(losses):.4f}  {speed:.0f} images/s",
+            flush=True,
+        )
+    bar.close()
+
+    model.save(out_dir / "model.safetensors", size=str(images.shape[1]), data=data.name)
+    summary = {"config": asdict(config), "seconds": round(seconds, 2), "loss": losses_at_end(out_dir)}
+    summary["parameters"] = sum(p.numel() for p in model.parameters())
+    write_json(out_dir / "train.json", summary | {"provenance": provenance()})
+
+
+def losses_at_end(run: str | Path, steps: int = 50) -> float:
+    """Mean training loss of the last `steps` steps of a run."""
+    rows = history(run)[-steps:]
+    return sum(row["loss"] for row in rows) / len(rows)
+
+
+def _decayed_apart(model: Model, weight_decay: float) -> list[dict]:
+    """Parameter groups: decay shrinks kernels, but not the biases and scales, which it would only distort."""
+    kernels = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": kernels, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _checkpoints(out_dir: Path) -> list[Path]:
+    return sorted(out_dir.glob("checkpoint-*"))
+
+
+def _save_checkpoint(out_dir: Path, step: int, seconds: float, model: Model, optimizer, schedule) -> None:
+    """Write the checkpoint of `step` under a temporary name, rename it, then remove those before it."""
+    temporary, final = out_dir / ".checkpoint", out_dir / f"checkpoint-{step:06d}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save(temporary / "model.safetensors")
+    state = {
+        "step": step,
+        "seconds": seconds,
+        "optimizer": optimizer.state_dict(),
+        "schedule": schedule.state_dict(),
+        # Batches are a function of (seed, step); these are for layers that draw numbers, as dropout does.
+        "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
+    }
+    torch.save(state, temporary / "state.pt")
+    earlier = _checkpoints(out_dir)
+    temporary.rename(final)
+    for checkpoint in earlier:
+        shutil.rmtree(checkpoint)
+
+
+def _resume(out_dir: Path, model: Model, optimizer, schedule) -> tuple[int, float]:
+    """Load the last checkpoint, if any, and cut rows of ``train.csv`` after it; its step and the seconds so far."""
+    checkpoints = _checkpoints(out_dir)
+    if not checkpoints:
+        (out_dir / "train.csv").unlink(missing_ok=True)
+        return 0, 0.0
+    model.load_state_dict(load_file(checkpoints[-1] / "model.safetensors"), strict=True)
+    state = torch.load(checkpoints[-1] / "state.pt", weights_only=True, map_location="cpu")
+    optimizer.load_state_dict(state["optimizer"])
+    schedule.load_state_dict(state["schedule"])
+    torch.set_rng_state(state["generators"][0])
+    if torch.cuda.is_available() and len(state["generators"]) > 1:
+        torch.cuda.set_rng_state_all(state["generators"][1:])
+    step = state["step"]
+    path = out_dir / "train.csv"
+    rows = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(rows[: step + 1]))
+    print(f"{out_dir.name}: resumed at step {step}", flush=True)
+    return step, state["seconds"]
+
+
+def _append(path: Path, first_step: int, losses: list[float], rates: list[float]) -> None:
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "loss", "learning_rate"])
+        writer.writerows((first_step + i, loss, rate) for i, (loss, rate) in enumerate(zip(losses, rates, strict=True)))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
