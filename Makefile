@@ -31,7 +31,7 @@ study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make t
 	@[ -x $(BIN)/snakemake ] || { echo "make study runs Snakemake, which needs Python 3.11 or newer; .venv has" \
 	  "$$($(BIN)/python -V). Try: make clean, then make study PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --scheduler greedy \
-	  --quiet host reason $(ARGS)
+	  --keep-going --quiet host $(ARGS)
 
 # One thread a worker, or every worker would start as many as the machine has cores.
 test: $(STAMP)  ## run the tests, the notebooks' included; ARGS="tests/test_color.py -x" for some of them

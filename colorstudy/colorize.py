@@ -19,14 +19,15 @@ from colorstudy.methods import Model
 class Colorizer:
     """Colours pictures with a trained model.
 
-    The network sees the picture at its working size, the size of the pictures that it was trained on; its colours are then
-    enlarged bilinearly and joined to the lightness of the full picture, so that no detail is lost.
+    The network sees the picture at its working size, the size of the pictures that it was trained on; its colours are
+    then enlarged bilinearly and joined to the lightness of the full picture, so that no detail is lost.
 
     Parameters
     ----------
     model : Model
     size : int
-        Working size: the shorter side, in pixels, at which the network sees a picture. Smaller pictures stay as they are.
+        Working size: the shorter side, in pixels, at which the network sees a picture. Smaller pictures stay as they
+        are.
     device : str or torch.device, optional
         A GPU where there is one, by default.
     """
@@ -99,7 +100,9 @@ class Colorizer:
         """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space."""
         options = {} if temperature is None else {"temperature": temperature}
         if options and self.model.method.target == "regression":
-            raise ValueError(f"temperature: expected None, as {self.model.method.name} is a regression, got {temperature}")
+            raise ValueError(
+                f"temperature: expected None, as {self.model.method.name} is a regression, got {temperature}"
+            )
         size = lightness.shape[-2:]
         scale = self.size / min(size)
         if scale < 1:

@@ -16,7 +16,7 @@ from colorstudy.data import ImageBank, to_float
 from colorstudy.metrics import per_image
 
 BASELINES = ("gray", "random")
-"""Colorizers without training: no colour at all, and the colours of another picture (Zhang et al. 2016, Section 3.1)."""
+"""Colorizers without training: no colour, and the colours of another picture (Zhang et al. 2016, Section 3.1)."""
 
 
 class Colors(Protocol):
@@ -31,6 +31,12 @@ class Gray:
     def colorize(self, image: torch.Tensor) -> torch.Tensor:
         lightness, chroma = split(image)
         return merge(lightness, torch.zeros_like(chroma))
+
+
+def gray(image: np.ndarray) -> np.ndarray:
+    """The lightness of a uint8 picture (H, W, 3) as a grey picture (H, W, 3)."""
+    rgb = Gray().colorize(_as_batch(image[None]))
+    return (rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()
 
 
 class RandomColors:
@@ -61,8 +67,8 @@ def baseline(name: str, bank: ImageBank, seed: int) -> Gray | RandomColors:
 def rarity(bank: ImageBank, bins: ColorBins) -> torch.Tensor:
     """How much a pixel of each true bin counts in the rebalanced AuC: its inverse smoothed frequency in `bank`.
 
-    Equation 4 of Zhang et al. 2016 with lambda = 0. Counted over the whole bank, so that every bin of a test pixel occurs
-    and the weights don't depend on which pictures are scored.
+    Equation 4 of Zhang et al. 2016 with lambda = 0. Counted over the whole bank, so that every bin of a test pixel
+    occurs and the weights don't depend on which pictures are scored.
 
     Returns
     -------
@@ -73,13 +79,14 @@ def rarity(bank: ImageBank, bins: ColorBins) -> torch.Tensor:
     return prior.rebalancing_weights(p.clamp(min=1e-12), lam=0).float()
 
 
-def evaluate(colorizer: Colors, bank: ImageBank, *, batch_size: int = 16) -> pd.DataFrame:
-    """Scores of every test picture of `bank`, each coloured from its own lightness.
+def evaluate(colorizer: Colors, bank: ImageBank, subset: str = "test", *, batch_size: int = 16) -> pd.DataFrame:
+    """Scores of every picture of one subset of `bank`, each coloured from its own lightness.
 
     Parameters
     ----------
     colorizer : Colorizer, Gray or RandomColors
     bank : ImageBank
+    subset : {"test", "train"}
     batch_size : int
 
     Returns
@@ -87,14 +94,16 @@ def evaluate(colorizer: Colors, bank: ImageBank, *, batch_size: int = 16) -> pd.
     DataFrame
         Indexed by ``image``, with the columns of `metrics.per_image`; `metrics.aggregate` makes set-level scores of it.
     """
+    require(subset in ("test", "train"), "subset", "'test' or 'train'", repr(subset))
+    pictures = bank.test if subset == "test" else bank.train
     bins = ColorBins.in_gamut()
     weights = rarity(bank, bins)
     parts = []
-    for start in range(0, len(bank.test.images), batch_size):
-        true = _as_batch(bank.test.images[start : start + batch_size])
+    for start in range(0, len(pictures), batch_size):
+        true = _as_batch(pictures.images[start : start + batch_size])
         labels = bins.nearest(split(true)[1])
         parts.append(pd.DataFrame(per_image(colorizer.colorize(true), true, weights[labels])))
-    return pd.concat(parts, ignore_index=True).set_axis(pd.Index(bank.test.names, name="image"))
+    return pd.concat(parts, ignore_index=True).set_axis(pd.Index(pictures.names, name="image"))
 
 
 def _as_batch(images: np.ndarray) -> torch.Tensor:

@@ -125,9 +125,7 @@ class Model(nn.Module):
         with torch.autocast(rgb.device.type, enabled=False):
             return self.target.loss(output, chroma)
 
-    def forward(
-        self, lightness: torch.Tensor, size: tuple[int, int] | None = None, **options: float
-    ) -> torch.Tensor:
+    def forward(self, lightness: torch.Tensor, size: tuple[int, int] | None = None, **options: float) -> torch.Tensor:
         """Chroma of lightness (B, 1, H, W) in [0, 100], as (B, 2, *size), the size of `lightness` by default.
 
         `options` go to the target's ``decode``.

@@ -217,10 +217,11 @@ def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) 
     model = method.build(images)
     optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
-    step, seconds = _resume(out_dir, model, optimizer, schedule)
-    run, optimizer = fabric.setup(model, optimizer)
+    run, stepper = fabric.setup(model, optimizer)
     run.mark_forward_method("loss")
     run.train()
+    # After the setup, which moves the parameters: the optimizer's state then follows them to their device.
+    step, seconds = _resume(out_dir, model, optimizer, schedule)
 
     bar = tqdm(total=config.steps, initial=step, desc=out_dir.name, unit="step", mininterval=1, leave=False)
     while step < config.steps:
@@ -230,9 +231,9 @@ def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) 
                 images, step, batch_size=config.batch_size, crop=config.crop, seed=config.seed, augment=config.augment
             )
             loss = run.loss(to_float(fabric.to_device(batch), config.crop))
-            optimizer.zero_grad(set_to_none=True)
+            stepper.zero_grad(set_to_none=True)
             fabric.backward(loss)
-            optimizer.step()
+            stepper.step()
             losses.append(loss.detach())
             rates.append(schedule.get_last_lr()[0])
             schedule.step()
@@ -254,7 +255,7 @@ def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) 
         )
     bar.close()
 
-    model.save(out_dir / "model.safetensors", size=str(images.shape[1]), data=data.name)
+    model.save(out_dir / "model.safetensors", size=str(working_size(images.shape[1], config)), data=data.name)
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "loss": losses_at_end(out_dir)}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     write_json(out_dir / "train.json", summary | {"provenance": provenance()})
@@ -264,6 +265,19 @@ def losses_at_end(run: str | Path, steps: int = 50) -> float:
     """Mean training loss of the last `steps` steps of a run."""
     rows = history(run)[-steps:]
     return sum(row["loss"] for row in rows) / len(rows)
+
+
+def working_size(side: int, config: TrainConfig) -> int:
+    """The size at which a trained network should see a picture: that at which training showed it, on average.
+
+    Windows of a side uniform in [crop, S] are resized to the crop, so training shrinks pictures of side S by crop /
+    window, ln(S / crop) / (S / crop - 1) on average. At another scale a network that knows few pictures does clearly
+    worse (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+    """
+    if not config.augment or side == config.crop:
+        return config.crop
+    ratio = side / config.crop
+    return round(side * math.log(ratio) / (ratio - 1))
 
 
 def _decayed_apart(model: Model, weight_decay: float) -> list[dict]:

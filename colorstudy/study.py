@@ -1,0 +1,303 @@
+"""The study itself: profiles that say what to run, run folders that hold what came out, and the records of both.
+
+A profile (``notebooks/profiles/<name>.yaml``) names methods and seeds and sets notebook parameters. Its results lie in
+``results/<name>``:
+
+    runs/<method>-s<seed>/   what `training.fit` writes, then images.csv (a row an image) and metrics.json
+    tables/, figures/        what the notebooks make of the runs
+    records/<notebook>.json  the answer of each notebook with its provenance, written last: the notebook is done
+    manifest.json            everything above in one file
+
+The `Snakefile` runs a profile with papermill; `ensure_runs` does the same training in one process, for a reader who
+steps through a notebook without it.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from colorstudy import metrics
+from colorstudy._checks import require
+from colorstudy._files import read_json, replacing, write_json
+from colorstudy._provenance import digest, provenance, sources
+from colorstudy.colorize import Colorizer
+from colorstudy.data import ImageBank, load
+from colorstudy.evaluation import BASELINES, baseline, evaluate
+from colorstudy.methods import METHODS
+from colorstudy.training import TrainConfig, fit
+
+_TYPES = {"bool": bool, "int": int, "float": (int, float), "str": str, "list": list}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a study runs; see `load_profile`.
+
+    Parameters
+    ----------
+    name : str
+    methods : list of str
+        Baselines and methods, in the order of the tables.
+    seeds : list of int
+    notebooks : list of Path
+        In the order in which they run.
+    settings : dict
+        Per notebook (by stem) the parameters that the profile sets.
+    """
+
+    name: str
+    methods: list[str]
+    seeds: list[int]
+    notebooks: list[Path]
+    settings: dict[str, dict[str, Any]]
+
+    def runs(self) -> list[tuple[str, int]]:
+        """Method and seed of every run; `gray` has nothing to draw, so it has one."""
+        return [(m, s) for m in self.methods for s in (self.seeds[:1] if m == "gray" else self.seeds)]
+
+    def parameters(self, notebook: str, **given: Any) -> dict[str, Any]:
+        """The settings of a notebook, with those of `given` that it declares."""
+        declared = notebook_parameters(self._path(notebook))
+        return self.settings.get(notebook, {}) | {name: value for name, value in given.items() if name in declared}
+
+    def defaults(self, notebook: str) -> dict[str, Any]:
+        """The notebook's own defaults under the settings of the profile."""
+        return notebook_parameters(self._path(notebook)) | self.settings.get(notebook, {})
+
+    def _path(self, notebook: str) -> Path:
+        return next(path for path in self.notebooks if path.stem == notebook)
+
+
+def load_profile(path: str | Path) -> Profile:
+    """Read and check a profile; nothing runs before every one of its parameters is known to its notebook.
+
+    Parameters
+    ----------
+    path : path
+        A YAML file in ``notebooks/profiles``, with the fields ``methods``, ``seeds``, ``parameters`` (for every
+        notebook that declares them) and ``notebooks`` (notebook -> parameters of that one).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a field, a method, a notebook or a parameter is unknown, or a value is of another type than the default that
+        it replaces. YAML reads ``1e-4`` as text: write ``1.0e-4``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"profile: expected a YAML file, found none at {path}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, got {error}") from None
+    require(isinstance(content, dict), str(path), "a mapping", type(content).__name__)
+    content = {"parameters": {}, "notebooks": {}} | content
+    known = ["methods", "seeds", "parameters", "notebooks"]
+    require(sorted(content) == sorted(known), str(path), f"the fields {known}", list(content))
+    methods, seeds, shared, own = (content[name] for name in known)
+    allowed = [*BASELINES, *METHODS]
+    require(isinstance(methods, list) and len(methods) > 0, f"{path}: methods", "a list of names", repr(methods))
+    require(set(methods) <= set(allowed), f"{path}: methods", f"some of {allowed}", methods)
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    require(
+        whole and len(seeds) > 0 and len(set(seeds)) == len(seeds),
+        f"{path}: seeds",
+        "different integers >= 0",
+        repr(seeds),
+    )
+
+    notebooks = sorted(path.parent.parent.glob("[0-9][0-9]-*.ipynb"))
+    declared = {notebook.stem: notebook_parameters(notebook) for notebook in notebooks}
+    unknown = set(own) - set(declared)
+    require(not unknown, f"{path}: notebooks", f"some of {sorted(declared)}", sorted(unknown))
+    nowhere = [name for name in shared if not any(name in parameters for parameters in declared.values())]
+    require(not nowhere, f"{path}: parameters", "parameters that a notebook declares", nowhere)
+    settings = {}
+    for stem, defaults in declared.items():
+        settings[stem] = {name: value for name, value in shared.items() if name in defaults} | (own.get(stem) or {})
+        for name, value in settings[stem].items():
+            require(name in defaults, f"{path}: {stem}", f"parameters among {sorted(defaults)}", repr(name))
+            kind = type(defaults[name]).__name__
+            good = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
+            require(good, f"{path}: {stem}: {name}", f"{kind}, as its default {defaults[name]!r}", repr(value))
+    return Profile(path.stem, methods, seeds, notebooks, settings)
+
+
+def notebook_parameters(notebook: str | Path) -> dict[str, Any]:
+    """The parameters of a notebook and their defaults, from its cell tagged ``parameters``.
+
+    Raises
+    ------
+    ValueError
+        If the notebook has no such cell, or an assignment in it has no annotation or no literal value.
+    """
+    cells = read_json(notebook)["cells"]
+    tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    require(len(tagged) == 1, str(notebook), "one cell tagged 'parameters'", f"{len(tagged)} of them")
+    found = {}
+    for statement in ast.parse("".join(tagged[0]["source"])).body:
+        annotated = isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        require(
+            annotated,
+            f"{notebook}: parameters",
+            "annotated assignments such as `steps: int = 10`",
+            ast.unparse(statement),
+        )
+        found[statement.target.id] = ast.literal_eval(statement.value)
+    return found
+
+
+def notebook_sources(notebook: str | Path) -> list[Path]:
+    """The notebook and the files of the package that it uses, however indirectly: the inputs of its step."""
+    code = [cell["source"] for cell in read_json(notebook)["cells"] if cell["cell_type"] == "code"]
+    return [Path(notebook), *sources("\n".join("".join(source) for source in code))]
+
+
+def run_folder(results: str | Path, method: str, seed: int) -> Path:
+    """``results/runs/<method>-s<seed>``."""
+    return Path(results) / "runs" / f"{method}-s{seed}"
+
+
+def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd.DataFrame:
+    """Score a run on the test pictures of `bank`; write its ``images.csv`` and, last, its ``metrics.json``.
+
+    Parameters
+    ----------
+    run : path
+        A finished run, or for a baseline the folder to make.
+    bank : ImageBank
+    method, seed : str, int
+
+    Returns
+    -------
+    DataFrame
+        As `evaluation.evaluate` gives it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If `method` is no baseline and the run is not finished.
+    """
+    run = Path(run)
+    started = time.perf_counter()
+    training: dict[str, Any] = {}
+    if method in BASELINES:
+        colorizer = baseline(method, bank, seed)
+    else:
+        colorizer = Colorizer.load(run)
+        training = {"train": read_json(run / "run.json"), "train_seconds": read_json(run / "train.json")["seconds"]}
+    table = evaluate(colorizer, bank)
+    with replacing(run / "images.csv") as temporary:
+        table.to_csv(temporary)
+    config = {
+        "method": method,
+        "seed": seed,
+        "data": bank.name,
+        "size": int(bank.images.shape[1]),
+        **training.get("train", {}),
+    }
+    write_json(
+        run / "metrics.json",
+        {
+            "method": method,
+            "seed": seed,
+            "scores": {name: float(value) for name, value in metrics.aggregate(table).items()},
+            "test_images": len(table),
+            "config": config,
+            "config_hash": digest(config),
+            "data_hash": bank.hash,
+            "train_seconds": training.get("train_seconds", 0.0),
+            "evaluate_seconds": round(time.perf_counter() - started, 2),
+            "provenance": provenance(),
+        },
+    )
+    return table
+
+
+def ensure_trained(run: str | Path) -> Path:
+    """Train, in this process, the run of a profile whose folder is `run`, unless it is trained; return the folder.
+
+    After `make study` there is nothing to do. Else the profile is ``profiles/<results>.yaml`` beside the notebook that
+    asks, for ``<results>/runs/<method>-s<seed>``.
+    """
+    run = Path(run)
+    method, _, seed = run.name.rpartition("-s")
+    if method in BASELINES or (run / "train.json").exists():
+        return run
+    settings = load_profile(Path("profiles") / f"{run.parents[1].name}.yaml").defaults("03-train")
+    chosen = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings} | {"seed": int(seed)}
+    return fit(method, load(settings["source"], size=settings["size"]), TrainConfig(**chosen), run)
+
+
+def ensure_runs(results: str | Path) -> list[Path]:
+    """Train and score, as `ensure_trained`, every run that the profile of `results` asks for and `results` lacks.
+
+    Returns
+    -------
+    list of Path
+        The run folders of the profile, in its order.
+    """
+    results = Path(results)
+    profile = load_profile(Path("profiles") / f"{results.name}.yaml")
+    folders = [run_folder(results, method, seed) for method, seed in profile.runs()]
+    for folder, (method, seed) in zip(folders, profile.runs(), strict=True):
+        if not (folder / "metrics.json").exists():
+            ensure_trained(folder)
+            settings = profile.defaults("04-evaluate")
+            evaluate_run(folder, load(settings["source"], size=settings["size"]), method, seed)
+    return folders
+
+
+def scores(results: str | Path) -> pd.DataFrame:
+    """The per-image scores of all runs of `results`: columns ``method``, ``seed``, ``image`` and those of `evaluate`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no scored run.
+    """
+    parts = []
+    for folder in sorted((Path(results) / "runs").glob("*")):
+        if (folder / "metrics.json").exists():
+            about = read_json(folder / "metrics.json")
+            part = pd.read_csv(folder / "images.csv")
+            part.insert(0, "seed", about["seed"])
+            part.insert(0, "method", about["method"])
+            parts.append(part)
+    if not parts:
+        raise FileNotFoundError(f"results: expected scored runs, found none in {results}; see `make study`")
+    return pd.concat(parts, ignore_index=True)
+
+
+def record(results: str | Path, notebook: str, **answer: Any) -> Path:
+    """Write ``records/<notebook>.json``: the numbers that a notebook answers with, and where they come from.
+
+    Its last call: the file says that the notebook ended well.
+    """
+    path = Path(results) / "records" / f"{notebook}.json"
+    write_json(path, {"answer": json.loads(json.dumps(answer, default=float)), "provenance": provenance()})
+    return path
+
+
+def write_manifest(results: str | Path) -> Path:
+    """Gather the records and the ``metrics.json`` of all runs in ``manifest.json``, and name the tables and figures."""
+    results = Path(results)
+    made = sorted(p for kind in ("tables", "figures") for p in (results / kind).glob("*") if not p.name.startswith("."))
+    content = {
+        "profile": results.name,
+        "runs": {p.parent.name: read_json(p) for p in sorted(results.glob("runs/*/metrics.json"))},
+        "notebooks": {p.stem: read_json(p) for p in sorted(results.glob("records/*.json"))},
+        "files": [p.relative_to(results).as_posix() for p in made],
+    }
+    write_json(results / "manifest.json", content)
+    return results / "manifest.json"

@@ -1,0 +1,143 @@
+"""The tables of the paper: every one is a DataFrame first, with an interval on every number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from colorstudy import statistics
+from colorstudy._checks import require
+from colorstudy._files import replacing, write_text
+from colorstudy.metrics import SCORES
+
+HEADLINE = (
+    "auc",
+    "auc_rebalanced",
+    "rmse",
+    "psnr",
+    "ssim",
+    "ciede2000",
+    "colorfulness",
+    "colorfulness_ratio",
+    "chroma_ratio",
+)
+"""The scores of the main table, in its order."""
+
+LABELS = {
+    "auc": "AuC",
+    "auc_rebalanced": "AuC, rebalanced",
+    "rmse": "ab RMSE",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "ciede2000": "CIEDE2000",
+    "colorfulness": "colourfulness",
+    "colorfulness_ratio": "colourfulness / truth",
+    "chroma_ratio": "chroma / truth",
+}
+
+
+def main_table(scores: pd.DataFrame, methods: list[str], *, samples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Set-level scores of every method: mean over seeds, with the 95 % bootstrap interval over images and seeds.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As `study.scores` gives it.
+    methods : list of str
+        The rows, in order.
+    samples, seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``method``, ``seeds``, ``images``, then for each score ``<score>``, ``<score>_low`` and
+        ``<score>_high``.
+
+    Raises
+    ------
+    ValueError
+        If a method has no scores.
+    """
+    rows = []
+    for method in methods:
+        table = _of(scores, method)
+        interval = statistics.bootstrap(table, SCORES, samples=samples, seed=seed)
+        row = {"method": method, "seeds": table["seed"].nunique(), "images": table["image"].nunique()}
+        for score in HEADLINE:
+            mean, low, high = interval.loc[score, ["mean", "low", "high"]]
+            row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def paired_table(
+    scores: pd.DataFrame, pairs: list[tuple[str, str]], names: list[str], *, samples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Differences between two methods on the same images: rows (pair, score), with mean, interval and sign.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As `study.scores` gives it.
+    pairs : list of (str, str)
+        Each row is the first method minus the second.
+    names : list of str
+        Scores to compare.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``difference``, ``score``, ``mean``, ``low``, ``high``, ``sign`` (the two-sided bootstrap p-value) and
+        ``verdict``: "higher" or "lower" where the interval leaves out 0, else "undecided".
+    """
+    chosen = {name: SCORES[name] for name in names}
+    parts = []
+    for first, second in pairs:
+        part = statistics.paired(_of(scores, first), _of(scores, second), chosen, samples=samples, seed=seed)
+        part = part.rename_axis("score").reset_index()
+        part.insert(0, "difference", f"{first} - {second}")
+        parts.append(part)
+    table = pd.concat(parts, ignore_index=True)
+    table["verdict"] = np.select([table["low"] > 0, table["high"] < 0], ["higher", "lower"], "undecided")
+    return table[["difference", "score", "mean", "low", "high", "sign", "verdict"]]
+
+
+def readable(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """`main_table` for reading: one column a score, ``mean [low, high]``."""
+    columns = {"method": table["method"], "seeds": table["seeds"], "images": table["images"]}
+    for name in names:
+        digits = 1 if table[name].abs().max() >= 10 else 3
+        columns[LABELS[name]] = [
+            f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+            for mean, low, high in zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+        ]
+    return pd.DataFrame(columns)
+
+
+def save(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write `table` as ``<path>.csv`` and, for reading, ``<path>.md`` (`path` without suffix); return the CSV."""
+    path = Path(path)
+    require(path.suffix == "", "path", "no suffix", path.suffix)
+    csv = path.with_suffix(".csv")
+    with replacing(csv) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+    write_text(path.with_suffix(".md"), markdown(table))
+    return csv
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """`table` in Markdown, numbers to four significant digits."""
+    cells = [
+        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy(object)
+    ]
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _of(scores: pd.DataFrame, method: str) -> pd.DataFrame:
+    found = scores[scores["method"] == method]
+    require(len(found) > 0, "scores", f"rows of {method!r}", f"only {sorted(scores['method'].unique())}")
+    return found

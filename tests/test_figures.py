@@ -1,0 +1,115 @@
+"""Figures and tables: they draw on the given axes, hold what they were given, and save whole files."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from colorstudy import figures, tables
+from colorstudy.bins import ColorBins
+from colorstudy.metrics import SCORES
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def scores():
+    """Per-image scores of three methods, two seeds and ten images, in which each method is better than the last."""
+    generator = np.random.default_rng(0)
+    columns = sorted({column for pair in SCORES.values() for column in pair if column})
+    rows = []
+    for place, method in enumerate(("gray", "l2", "full")):
+        for seed in (0, 1):
+            for image in range(10):
+                values = {column: 0.5 + 0.1 * place + 0.01 * generator.random() for column in columns}
+                rows.append({"method": method, "seed": seed, "image": f"i{image}", **values})
+    return pd.DataFrame(rows)
+
+
+def test_main_table_has_an_interval_for_every_score(scores):
+    table = tables.main_table(scores, ["gray", "l2", "full"], samples=200)
+    assert table["method"].tolist() == ["gray", "l2", "full"]
+    assert (table["seeds"] == 2).all() and (table["images"] == 10).all()
+    for score in tables.HEADLINE:
+        assert ((table[f"{score}_low"] <= table[score]) & (table[score] <= table[f"{score}_high"])).all()
+    assert table.loc[1, "auc"] == pytest.approx(scores[scores["method"] == "l2"]["auc"].mean())
+    with pytest.raises(ValueError, match="scores: expected rows of 'class'"):
+        tables.main_table(scores, ["class"])
+
+
+def test_paired_table_gives_verdicts(scores):
+    table = tables.paired_table(scores, [("full", "l2"), ("gray", "full"), ("l2", "l2")], ["auc"], samples=200)
+    assert table["verdict"].tolist() == ["higher", "lower", "undecided"]
+    assert table["difference"].tolist() == ["full - l2", "gray - full", "l2 - l2"]
+
+
+def test_saved_table_reads_back(scores, tmp_path):
+    table = tables.main_table(scores, ["gray", "l2"], samples=100)
+    path = tables.save(table, tmp_path / "tables" / "main")
+    assert np.allclose(pd.read_csv(path)["auc"], table["auc"], rtol=1e-5)
+    lines = (tmp_path / "tables" / "main.md").read_text().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("| method | seeds |")
+    assert sorted(p.name for p in (tmp_path / "tables").iterdir()) == ["main.csv", "main.md"]
+    readable = tables.readable(table, ["auc"])
+    assert "[" in readable.loc[0, "AuC"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax),
+        lambda ax, s: figures.on_plane(torch.linspace(0, 1, 313), ColorBins.in_gamut(), ax, label="p"),
+        lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"], samples=50), "auc", ax, truth=1.0),
+        lambda ax, s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc", ax),
+    ],
+    ids=["chroma_plane", "on_plane", "intervals", "curves"],
+)  # fmt: skip
+def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
+    _, ax = plt.subplots()
+    assert draw(ax, scores) is ax and ax.has_data()
+    assert draw(None, scores) is not ax
+
+
+def test_chroma_plane_fills_the_reachable_bins():
+    ax = figures.chroma_plane(ColorBins.in_gamut())
+    assert [len(points.get_offsets()) for points in ax.collections] == [261, 52]
+
+
+def test_on_plane_puts_each_value_at_its_bin():
+    bins = ColorBins.in_gamut()
+    values = torch.arange(313.0)
+    image = figures.on_plane(values, bins, label="q").images[0]
+    left, right, bottom, top = image.get_extent()
+    array = image.get_array()
+    for q in (0, 150, 312):
+        a, b = bins.centers[q].tolist()
+        row = int((b - bottom) / (top - bottom) * array.shape[0])
+        column = int((a - left) / (right - left) * array.shape[1])
+        assert array[row, column] == q
+
+
+def test_pictures_is_a_grid_with_labels():
+    image = np.zeros((20, 30, 3), np.uint8)
+    figure = figures.pictures({"gray": [image] * 3, "truth": [image] * 3}, titles=["a", "b", "c"])
+    assert len(figure.axes) == 6
+    assert figure.axes[0].get_ylabel() == "gray" and figure.axes[2].get_title() == "c"
+    with pytest.raises(ValueError, match="rows: expected as many pictures in each"):
+        figures.pictures({"a": [image], "b": [image] * 2})
+
+
+def test_save_is_whole_and_repeatable(tmp_path):
+    ax = figures.chroma_plane(ColorBins.in_gamut(20))
+    first = figures.save(ax, tmp_path / "new" / "a.png").read_bytes()
+    assert figures.save(ax, tmp_path / "new" / "b.png").read_bytes() == first
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.png", "b.png"]
+    with pytest.raises(ValueError, match="xyz"):
+        figures.save(ax, tmp_path / "new" / "c.xyz")
+    assert len(list((tmp_path / "new").iterdir())) == 2

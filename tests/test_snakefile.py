@@ -1,0 +1,118 @@
+"""The grid as a user runs it: what is missing or out of date runs, the rest doesn't, and a failure stays local."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
+pytestmark = pytest.mark.skipif(not (ROOT / "Snakefile").exists(), reason="runs in a checkout")
+
+
+class Checkout:
+    """A copy of what the study runs on, with a profile of one seed."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        for name in ("colorstudy", "notebooks"):
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
+            )
+        shutil.copy(ROOT / "Snakefile", folder)
+        self.profile = folder / "notebooks" / "profiles" / "one.yaml"
+        self.profile.write_text("methods: [gray, random, l2, class, full]\nseeds: [0]\n")
+        self.results = folder / "results" / "one"
+
+    def snakemake(self, *options):
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "profile=one", "--keep-going"]
+        # The copied package comes first, and papermill and the kernel are those of this environment.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment = os.environ | {"PATH": path, "PYTHONPATH": str(self.folder), "JUPYTER_PREFER_ENV_PATH": "1"}
+        command += ["--scheduler", "greedy", "--rerun-incomplete", *options]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    def planned(self):
+        """Rule -> number of jobs that would run now."""
+        code, output = self.snakemake("--dry-run", "--quiet", "rules")
+        assert code == 0, output
+        if "Nothing to be done" in output:
+            return {}
+        lines = output.split("Job stats:")[1].split("\n\n")[0].splitlines()
+        return {
+            line.split()[0]: int(line.split()[1]) for line in lines if line[:1].isalpha() and line.split()[1].isdigit()
+        }
+
+    def edit(self, name, old, new):
+        path = self.folder / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    return Checkout(tmp_path_factory.mktemp("checkout"))
+
+
+def test_a_failed_run_keeps_its_notebook_and_stops_only_what_depends_on_it(checkout):
+    """First, since it leaves the study half done for the next test to finish."""
+    good = (checkout.folder / "notebooks" / "03-train.ipynb").read_text()
+    broken = "METHODS[method if method != 'full' else 'broken']"
+    checkout.edit("notebooks/03-train.ipynb", '"METHODS[method]"', f'"{broken}"')
+    code, _ = checkout.snakemake()
+    assert code != 0
+    kept = json.loads((checkout.results / "notebooks" / "03-train-full-s0.ipynb").read_text())
+    errors = [o for cell in kept["cells"] for o in cell.get("outputs", []) if o["output_type"] == "error"]
+    assert [error["ename"] for error in errors] == ["KeyError"]
+    assert (checkout.results / "runs" / "l2-s0" / "metrics.json").exists()
+    assert (checkout.results / "records" / "01-color-bins.json").exists()
+    assert not (checkout.results / "records" / "05-compare.json").exists()
+    (checkout.folder / "notebooks" / "03-train.ipynb").write_text(good)
+
+
+def test_the_rest_is_done_and_then_nothing(checkout):
+    code, output = checkout.snakemake()
+    assert code == 0, output[-3000:]
+    manifest = json.loads((checkout.results / "manifest.json").read_text())
+    assert sorted(manifest["runs"]) == ["class-s0", "full-s0", "gray-s0", "l2-s0", "random-s0"]
+    assert {"tables/main.csv", "figures/scores.png"} <= set(manifest["files"])
+    for about in manifest["runs"].values():
+        assert {"config", "config_hash", "seed", "data_hash", "provenance", "train_seconds"} <= set(about)
+        assert {"commit", "dirty", "versions", "device", "threads"} <= set(about["provenance"])
+    executed = json.loads((checkout.results / "notebooks" / "05-compare.ipynb").read_text())
+    assert any("image/png" in o.get("data", {}) for cell in executed["cells"] for o in cell.get("outputs", []))
+    assert checkout.planned() == {}
+
+
+def test_a_figure_retrains_nothing(checkout):
+    checkout.edit("colorstudy/figures.py", '"0.35"', '"0.30"')
+    planned = checkout.planned()
+    assert "train" not in planned and "evaluate" not in planned and planned["notebook"] >= 4
+
+
+def test_training_code_makes_runs_stale(checkout):
+    checkout.edit("colorstudy/training.py", 'unit="step"', 'unit="steps"')
+    assert checkout.planned()["train"] == 3
+
+
+def test_a_config_makes_its_runs_stale_and_they_start_anew(checkout):
+    before = (checkout.results / "runs" / "l2-s0" / "model.safetensors").read_bytes()
+    checkout.profile.write_text(checkout.profile.read_text() + "notebooks:\n  03-train: {steps: 2}\n")
+    target = str((checkout.results / "runs" / "l2-s0" / "train.json").relative_to(checkout.folder))
+    code, output = checkout.snakemake(target)
+    assert code == 0 and "03-train-l2-s0.yaml" in output, output[-3000:]
+    assert (checkout.results / "runs" / "l2-s0" / "model.safetensors").read_bytes() != before
+    log = (checkout.results / "notebooks" / "03-train-l2-s0.ipynb").read_text()
+    assert "starting anew, config.steps was 12 and is now 2" in log or "starting anew, code" in log
+
+
+def test_an_unknown_parameter_stops_the_study_before_anything_runs(checkout):
+    checkout.profile.write_text("methods: [l2]\nseeds: [7]\nnotebooks:\n  03-train: {stepz: 2}\n")
+    code, output = checkout.snakemake()
+    assert code != 0 and "got 'stepz'" in output
+    assert not (checkout.results / "runs" / "l2-s7").exists()

@@ -1,0 +1,127 @@
+"""Profiles are checked before anything runs; records and manifests hold what they must."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from colorstudy import study
+
+ROOT = Path(__file__).parents[1]
+PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))
+pytestmark = pytest.mark.skipif(not PROFILES, reason="runs in a checkout, where the profiles are")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a profile beside copies of the notebooks and returns its path."""
+    notebooks = tmp_path / "notebooks"
+    shutil.copytree(ROOT / "notebooks", notebooks)
+
+    def write(text):
+        path = notebooks / "profiles" / "test.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_the_profiles_of_the_project_are_valid(path):
+    profile = study.load_profile(path)
+    assert profile.name == path.stem and profile.methods and profile.seeds
+    assert ("gray", profile.seeds[0]) in profile.runs()
+    assert len([run for run in profile.runs() if run[0] == "gray"]) == 1
+
+
+def test_tiny_is_the_notebooks_own_defaults():
+    """So that a notebook stepped through by hand and `make study PROFILE=tiny` share their runs."""
+    profile = study.load_profile(ROOT / "notebooks" / "profiles" / "tiny.yaml")
+    assert all(settings == {} for settings in profile.settings.values())
+
+
+def test_settings_reach_the_notebooks_that_declare_them(write):
+    profile = study.load_profile(
+        write("methods: [gray, l2]\nseeds: [3]\nparameters: {size: 96}\nnotebooks:\n  03-train: {steps: 5}\n")
+    )
+    assert profile.runs() == [("gray", 3), ("l2", 3)]
+    given = profile.parameters("03-train", method="l2", seed=3, results="nowhere", run="here")
+    assert given == {"size": 96, "steps": 5, "method": "l2", "seed": 3, "run": "here"}  # 03 has no `results`
+    assert profile.defaults("03-train")["steps"] == 5 and profile.defaults("03-train")["batch_size"] == 8
+    assert profile.parameters("07-legacy-photos", results="there", size=9) == {"results": "there"}
+
+
+BASE = "methods: [l2]\nseeds: [0]\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("methods: [l2]\n", "expected the fields"),
+        ("- a\n", "expected a mapping, got list"),
+        ("methods: [l2\n", "expected YAML"),
+        ("methods: [l3]\nseeds: [0]\n", r"methods: expected some of \['gray', 'random', 'l2'.*got \['l3'\]"),
+        ("methods: [l2]\nseeds: [0, 0]\n", "seeds: expected different integers >= 0"),
+        ("methods: [l2]\nseeds: [-1]\n", "seeds: expected different integers >= 0"),
+        (
+            BASE + "parameters: {stepz: 5}\n",
+            r"parameters: expected parameters that a notebook declares, got \['stepz'\]",
+        ),
+        (BASE + "notebooks: {03-train: {stepz: 5}}\n", "03-train: expected parameters among .*'steps'.* got 'stepz'"),
+        (BASE + "notebooks: {03-trian: {steps: 5}}\n", r"notebooks: expected some of .* got \['03-trian'\]"),
+        (BASE + "notebooks: {03-train: {learning_rate: 1e-4}}\n", "learning_rate: expected float, .* got '1e-4'"),
+        (BASE + "notebooks: {03-train: {augment: 'true'}}\n", "augment: expected bool, .* got 'true'"),
+        (BASE + "notebooks: {03-train: {steps: true}}\n", "steps: expected int, .* got True"),
+        (BASE + "seed: 3\n", "expected the fields"),
+    ],
+)
+def test_a_bad_profile_is_refused_and_says_why(write, text, message):
+    with pytest.raises(ValueError, match=message):
+        study.load_profile(write(text))
+
+
+def test_a_missing_profile_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"found none at .*nothing\.yaml"):
+        study.load_profile(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [("steps = 5\n", "annotated assignments such as"), ("steps: int = 2 + x\n", "malformed node")],
+)
+def test_parameters_must_be_annotated_literals(tmp_path, source, message):
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [source]}
+    (tmp_path / "x.ipynb").write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(ValueError, match=message):
+        study.notebook_parameters(tmp_path / "x.ipynb")
+    (tmp_path / "x.ipynb").write_text(json.dumps({"cells": []}))
+    with pytest.raises(ValueError, match="expected one cell tagged 'parameters', got 0"):
+        study.notebook_parameters(tmp_path / "x.ipynb")
+
+
+def test_a_step_depends_on_what_it_imports_and_nothing_else():
+    def names(notebook):
+        return {path.name for path in study.notebook_sources(ROOT / "notebooks" / f"{notebook}.ipynb")}
+
+    assert {"training.py", "color.py", "bank.py", "03-train.ipynb"} <= names("03-train")
+    assert not {"figures.py", "tables.py", "metrics.py", "study.py", "colorize.py"} & names("03-train")
+    assert {"figures.py", "metrics.py", "statistics.py"} <= names("05-compare")
+
+
+def test_record_and_manifest(tmp_path):
+    results = tmp_path / "demo"
+    study.record(results, "01-color-bins", bins=313)
+    (results / "tables").mkdir()
+    (results / "tables" / "main.csv").write_text("a\n")
+    manifest = json.loads(study.write_manifest(results).read_text())
+    assert manifest["profile"] == "demo" and manifest["files"] == ["tables/main.csv"]
+    assert manifest["notebooks"]["01-color-bins"]["answer"] == {"bins": 313}
+    assert {"commit", "dirty", "versions", "device", "threads"} <= set(
+        manifest["notebooks"]["01-color-bins"]["provenance"]
+    )
+
+
+def test_scores_needs_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected scored runs, found none in .*make study"):
+        study.scores(tmp_path)
