@@ -56,10 +56,17 @@ def sources(code: str) -> list[Path]:
 
 
 def code_hash(module: str) -> str:
-    """A hash of the source of `module` and of all modules of the package that it uses."""
-    return digest(
-        {path.relative_to(PACKAGE).as_posix(): path.read_text(encoding="utf-8") for path in sources(f"import {module}")}
-    )
+    """A hash of what `module` and all package modules that it uses do: their code without comments and docstrings."""
+    return digest({path.relative_to(PACKAGE).as_posix(): _code(path) for path in sources(f"import {module}")})
+
+
+def _code(path: Path) -> str:
+    """The code of a file as Python reads it: no comments, no layout, no docstrings."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def _imported(code: str, package: str) -> set[Path]:

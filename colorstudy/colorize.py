@@ -19,7 +19,7 @@ from colorstudy.methods import Model
 class Colorizer:
     """Colours pictures with a trained model.
 
-    The network sees the picture at its working size, the size of the pictures that it was trained on; its colours are
+    The network sees the picture at its working size, the scale at which training showed it pictures; its colours are
     then enlarged bilinearly and joined to the lightness of the full picture, so that no detail is lost.
 
     Parameters
@@ -81,7 +81,7 @@ class Colorizer:
         """
         if isinstance(image, torch.Tensor):
             require_maps(image, "image", 3, "(B, 3, H, W)")
-            require(image.ndim == 4, "image", "shape (B, 3, H, W)", tuple(image.shape))
+            require(image.ndim == 4 and image.numel() > 0, "image", "shape (B, 3, H, W), not empty", tuple(image.shape))
             return self._colorize(image.to(self.device).float(), temperature).to(image.device)
         if isinstance(image, (str, os.PathLike)):
             image = read(image)
@@ -91,7 +91,8 @@ class Colorizer:
             raise TypeError(f"image: expected a path, a PIL image, a uint8 array or a float tensor, got {kind}")
         if pixels.ndim == 2:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
-        require(pixels.ndim == 3 and pixels.shape[2] == 3, "image", "shape (H, W) or (H, W, 3)", pixels.shape)
+        valid = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
+        require(valid, "image", "shape (H, W) or (H, W, 3), not empty", pixels.shape)
         rgb = torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1)[None] / 255
         colored = self._colorize(rgb, temperature)[0].permute(1, 2, 0)
         return (colored * 255).round().byte().cpu().numpy()

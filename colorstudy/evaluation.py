@@ -35,8 +35,8 @@ class Gray:
 
 def gray(image: np.ndarray) -> np.ndarray:
     """The lightness of a uint8 picture (H, W, 3) as a grey picture (H, W, 3)."""
-    rgb = Gray().colorize(_as_batch(image[None]))
-    return (rgb[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    green = Gray().colorize(_as_batch(image[None]))[0, 1]  # the three channels are equal but for rounding
+    return (green * 255).round().byte().numpy()[..., None].repeat(3, axis=2)
 
 
 class RandomColors:
@@ -53,7 +53,7 @@ class RandomColors:
         self.images, self.generator = images, np.random.default_rng(seed)
 
     def colorize(self, image: torch.Tensor) -> torch.Tensor:
-        drawn = self.images[np.sort(self.generator.integers(len(self.images), size=len(image)))]
+        drawn = self.images[self.generator.integers(len(self.images), size=len(image))]
         lightness, _ = split(image)
         return merge(lightness, split(_as_batch(drawn))[1])
 

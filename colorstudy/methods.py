@@ -68,6 +68,10 @@ class Method:
         for field, allowed in choices.items():
             require(getattr(self, field) in allowed, field, f"one of {allowed}", repr(getattr(self, field)))
         require(0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
+        require(self.neighbors >= 1, "neighbors", "an integer >= 1", self.neighbors)
+        require(self.smoothing >= 0, "smoothing", "a width >= 0", self.smoothing)
+        for name in ("sigma", "temperature"):
+            require(getattr(self, name) > 0, name, "a number > 0", getattr(self, name))
 
     def build(self, images: np.ndarray) -> Model:
         """A fresh model, its weights drawn from torch's default generator, its prior counted on training `images`.
@@ -140,7 +144,8 @@ class Model(nn.Module):
         """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {"method": json.dumps(asdict(self.method)), **notes})
+            # One entry: safetensors writes several in an order of its own, and the same model as different bytes.
+            save_file(tensors, temporary, {"method": json.dumps(asdict(self.method) | {"notes": notes})})
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
@@ -163,10 +168,12 @@ class Model(nn.Module):
             raise ValueError(f"{path}: expected a safetensors file, got {error}") from None
         require("method" in notes, str(path), "a 'method' in its metadata", sorted(notes))
         try:
-            method = Method(**json.loads(notes.pop("method")))
+            described = json.loads(notes["method"])
+            notes = described.pop("notes", {})
+            method = Method(**described)
             model = cls(method, _restored_target(method, state))
             model.load_state_dict(state, strict=True)
-        except (TypeError, KeyError, RuntimeError, ValueError) as error:
+        except (AttributeError, TypeError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"{path}: expected the weights of a {cls.__name__}, got {error}") from None
         model.notes = notes
         return model.eval()

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from colorstudy._checks import require
-from colorstudy._files import read_json, write_json
+from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import code_hash, digest, provenance
 from colorstudy.data import ImageBank, crops, to_float
 from colorstudy.methods import Method, Model, get
@@ -87,10 +87,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "crop", "interval"):
             value = getattr(self, name)
-            require(isinstance(value, int) and value >= 1, name, "an integer >= 1", repr(value))
+            require(type(value) is int and value >= 1, name, "an integer >= 1", repr(value))
         for name in ("seed", "threads"):
             value = getattr(self, name)
-            require(isinstance(value, int) and value >= 0, name, "an integer >= 0", repr(value))
+            require(type(value) is int and value >= 0, name, "an integer >= 0", repr(value))
+        require(isinstance(self.augment, bool), "augment", "True or False", repr(self.augment))
         require(
             _is_number(self.learning_rate) and self.learning_rate > 0,
             "learning_rate",
@@ -120,7 +121,8 @@ def fit(
     """Train `method` on the training pictures of `data`, or go on where an earlier call stopped.
 
     A killed run resumes at its last checkpoint and ends with the same bits as an uninterrupted one, on one machine with
-    one thread count. A finished run is not repeated.
+    one thread count (a GPU sums some gradients in no fixed order, and repeats them within rounding). A finished run is
+    not repeated.
 
     Parameters
     ----------
@@ -147,6 +149,7 @@ def fit(
     method, out_dir = get(method), Path(out_dir)
     side = data.images.shape[1]
     require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
+    fabric = _fabric(config)
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock"):
         if _prepare(method, data, config, out_dir, overwrite):
@@ -156,7 +159,7 @@ def fit(
             torch.set_num_threads(config.threads or threads)
             try:
                 with torch.random.fork_rng():
-                    _train(method, data, config, out_dir)
+                    _train(fabric, method, data, config, out_dir)
             finally:
                 torch.set_num_threads(threads)
     return out_dir
@@ -186,11 +189,12 @@ def _prepare(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path
             )
         if difference is not None:
             print(f"{out_dir.name}: starting anew, {difference}", flush=True)
-            # The finished mark goes first, so that a kill in between leaves no old model that looks current.
-            for name in ("train.json", "model.safetensors", "train.csv", "run.json"):
+            # A kill in between must leave the old run, unfinished: its mark goes first, its description changes last.
+            for name in ("train.json", "model.safetensors"):
                 (out_dir / name).unlink(missing_ok=True)
             for checkpoint in _checkpoints(out_dir):
-                shutil.rmtree(checkpoint)
+                _remove(checkpoint)
+            (out_dir / "train.csv").unlink(missing_ok=True)
     write_json(path, description)
     return (out_dir / "train.json").exists()
 
@@ -209,9 +213,17 @@ def _difference(old: dict, new: dict, prefix: str = "") -> str | None:
     return None
 
 
-def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) -> None:
+def _fabric(config: TrainConfig) -> Fabric:
+    """Device and precision, checked before anything is written."""
+    try:
+        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+    except (RuntimeError, ValueError) as error:
+        asked = f"accelerator={config.accelerator!r}, precision={config.precision!r}"
+        raise ValueError(f"config: expected a device and a precision of this machine, got {asked}: {error}") from None
+
+
+def _train(fabric: Fabric, method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) -> None:
     images = data.train.images
-    fabric = Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
     fabric.launch()
     torch.manual_seed(config.seed)
     model = method.build(images)
@@ -230,7 +242,8 @@ def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) 
             batch = crops(
                 images, step, batch_size=config.batch_size, crop=config.crop, seed=config.seed, augment=config.augment
             )
-            loss = run.loss(to_float(fabric.to_device(batch), config.crop))
+            with fabric.autocast():  # on one device Fabric calls a method as it is, outside of its precision
+                loss = run.loss(to_float(fabric.to_device(batch), config.crop))
             stepper.zero_grad(set_to_none=True)
             fabric.backward(loss)
             stepper.step()
@@ -242,6 +255,7 @@ def _train(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) 
         losses = torch.stack(losses).tolist()  # the only wait for the device
         seconds += time.perf_counter() - started
         if not all(map(math.isfinite, losses)):
+            bar.close()
             raise FloatingPointError(
                 f"{out_dir}: the loss is no longer finite before step {step}; try a smaller "
                 f"learning_rate than {config.learning_rate}"
@@ -288,7 +302,15 @@ def _decayed_apart(model: Model, weight_decay: float) -> list[dict]:
 
 
 def _checkpoints(out_dir: Path) -> list[Path]:
-    return sorted(out_dir.glob("checkpoint-*"))
+    return sorted(out_dir.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _remove(checkpoint: Path) -> None:
+    """Out of sight first, so that a kill in between leaves no half of a checkpoint."""
+    temporary = checkpoint.with_name(".checkpoint")
+    shutil.rmtree(temporary, ignore_errors=True)
+    checkpoint.rename(temporary)
+    shutil.rmtree(temporary)
 
 
 def _save_checkpoint(out_dir: Path, step: int, seconds: float, model: Model, optimizer, schedule) -> None:
@@ -308,7 +330,7 @@ def _save_checkpoint(out_dir: Path, step: int, seconds: float, model: Model, opt
     earlier = _checkpoints(out_dir)
     temporary.rename(final)
     for checkpoint in earlier:
-        shutil.rmtree(checkpoint)
+        _remove(checkpoint)
 
 
 def _resume(out_dir: Path, model: Model, optimizer, schedule) -> tuple[int, float]:
@@ -327,7 +349,8 @@ def _resume(out_dir: Path, model: Model, optimizer, schedule) -> tuple[int, floa
     step = state["step"]
     path = out_dir / "train.csv"
     rows = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(rows[: step + 1]))
+    with replacing(path) as whole:
+        whole.write_bytes(b"".join(rows[: step + 1]))
     print(f"{out_dir.name}: resumed at step {step}", flush=True)
     return step, state["seconds"]
 

@@ -37,13 +37,13 @@ def folder(
     root = Path(path).expanduser()
     require(root.is_dir(), "path", "a folder", f"{path}, which is {'a file' if root.exists() else 'missing'}")
     require(0 <= test_fraction <= 1, "test_fraction", "a number in [0, 1]", test_fraction)
-    names = _pictures(root)
+    names = pictures_below(root)
     require(len(names) > 0, "path", f"a folder with {', '.join(EXTENSIONS)} files", f"{path}, which has none")
     sources = [(name, root / name, float(test_fraction)) for name in names]
     return build(root.resolve().name or "folder", sources, size, cache_dir)
 
 
-def _pictures(root: Path) -> list[str]:
+def pictures_below(root: Path) -> list[str]:
     """The sorted names of the image files under `root`, each folder once: links are followed and may go in circles."""
     names, seen = [], set()
     for base, folders, files in os.walk(root, followlinks=True, onerror=_report):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from colorstudy._checks import require_maps
+from colorstudy._checks import require, require_maps
 
 
 class LightnessNetwork(nn.Module):
@@ -25,6 +25,7 @@ class LightnessNetwork(nn.Module):
     def forward(self, lightness: torch.Tensor) -> torch.Tensor:
         """Maps (B, out_channels, ceil(H / stride), ceil(W / stride)) of lightness (B, 1, H, W) in [0, 100]."""
         require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
+        require(lightness.ndim == 4, "lightness", "shape (B, 1, H, W)", tuple(lightness.shape))
         height, width = lightness.shape[-2:]
         x = (lightness - 50) / 100
         down, right = -height % self.cell, -width % self.cell

@@ -1,0 +1,199 @@
+"""`colorstudy colorize | train | evaluate | data | prior`: the package from a shell.
+
+Only the command that is asked for imports what it needs, so that ``colorstudy --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import colorstudy
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 is success, 1 a failure among its inputs, 2 a wrong argument or file, 130 an interruption."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    options = _parser(argv).parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(f"colorstudy: warning: {message}", file=sys.stderr)
+        try:
+            return options.run(options)
+        except (ValueError, OSError, FloatingPointError) as error:
+            print(f"colorstudy: error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("colorstudy: interrupted", file=sys.stderr)
+            return 130
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("colorstudy", description=colorstudy.__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {colorstudy.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(run) -> argparse.ArgumentParser:
+        added = commands.add_parser(run.__name__[1:], help=run.__doc__, description=run.__doc__)
+        added.set_defaults(run=run)
+        return added
+
+    colorize = command(_colorize)
+    colorize.add_argument("pictures", nargs="+", type=Path, metavar="PICTURES", help="files, or folders of pictures")
+    colorize.add_argument("--run", dest="model", required=True, metavar="RUN", help="a finished run, or its model file")
+    colorize.add_argument("-o", "--out", required=True, type=Path, help="folder for the coloured pictures")
+    colorize.add_argument("--temperature", type=float, help="of the annealed mean, > 0; the method's own by default")
+    colorize.add_argument("--overwrite", action="store_true", help="replace pictures that are in the folder already")
+
+    train = command(_train)
+    train.add_argument("method", metavar="METHOD", help="such as l2, class or full")
+    _add_data(train, "--data", default="photos")
+    train.add_argument("-o", "--out", required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("--overwrite", action="store_true", help="start anew where the folder holds another run")
+    if argv[:1] == ["train"]:
+        _add_settings(train)
+
+    evaluate = command(_evaluate)
+    evaluate.add_argument("model", metavar="RUN", help="a finished run, or its model file")
+    _add_data(evaluate, "--data", default="photos")
+    evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of every picture here")
+
+    _add_data(command(_data), "data")
+    audit = command(_prior).add_subparsers(required=True, metavar="audit").add_parser("audit", help="print the checks")
+    audit.add_argument("file", type=Path, metavar="FILE", help=".npy, (Q,): the frequency of every bin")
+    audit.add_argument("--centers", type=Path, metavar="FILE", help=".npy, (Q, 2), in ab; the 313 in gamut by default")
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser, name: str, **options: str) -> None:
+    parser.add_argument(name, metavar="SOURCE", help="'photos', the embedded ones, or a folder of pictures", **options)
+    parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, 128 by default")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """An option for every field of TrainConfig, named like it."""
+    from colorstudy.training import TrainConfig
+
+    settings = parser.add_argument_group("settings", "see colorstudy.training.TrainConfig")
+    for field in fields(TrainConfig):
+        name, default = f"--{field.name.replace('_', '-')}", field.default
+        kind = {"action": argparse.BooleanOptionalAction} if isinstance(default, bool) else {"type": type(default)}
+        settings.add_argument(name, default=default, help=f"{default} by default", **kind)
+
+
+def _colorize(options: argparse.Namespace) -> int:
+    """Colour pictures with a trained model."""
+    from PIL import Image
+
+    from colorstudy._files import replacing
+    from colorstudy.colorize import Colorizer
+    from colorstudy.data import read
+
+    targets = _targets(options.pictures, options.out, options.overwrite)
+    colorizer = Colorizer.load(options.model)
+    failed = False
+    for target, source in targets.items():
+        try:
+            picture = read(source)
+        except (OSError, ValueError) as error:
+            failed = True
+            print(f"colorstudy: skipped {error}", file=sys.stderr)
+            continue
+        with replacing(target) as temporary:
+            colored = colorizer.colorize(picture, options.temperature)
+            Image.fromarray(colored).save(temporary, quality=95)  # of JPEG; PNG loses nothing
+        print(target)
+    return int(failed)
+
+
+def _targets(places: list[Path], out: Path, overwrite: bool) -> dict[Path, Path]:
+    """Where each picture goes: coloured file -> source, checked before any is made.
+
+    A picture out of a folder keeps its place below that folder. JPEG files stay JPEG, all others become PNG.
+    """
+    from colorstudy._checks import require
+    from colorstudy.data.folder import pictures_below
+
+    sources: dict[Path, Path] = {}  # picture -> its name
+    for place in places:
+        if not place.exists():
+            raise FileNotFoundError(f"pictures: expected files or folders, got {place}, which does not exist")
+        names = pictures_below(place) if place.is_dir() else []
+        require(place.is_file() or len(names) > 0, "pictures", "files or folders of pictures", f"{place}, with none")
+        sources |= {place / name: Path(name) for name in names} or {place: Path(place.name)}
+    originals = {source.resolve() for source in sources}
+    targets: dict[Path, Path] = {}
+    for source, name in sources.items():
+        target = out / (name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_suffix(".png"))
+        require(target not in targets, "pictures", f"one for {target}", f"{source} and {targets.get(target)}")
+        require(target.resolve() not in originals, "out", "a folder other than that of the pictures", out)
+        require(overwrite or not target.exists(), "out", "a folder without such files, or --overwrite", target)
+        targets[target] = source
+    return targets
+
+
+def _train(options: argparse.Namespace) -> int:
+    """Train a method, or go on where an earlier call stopped."""
+    from colorstudy.data import load
+    from colorstudy.methods import get
+    from colorstudy.training import TrainConfig, fit
+
+    config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
+    fit(get(options.method), load(options.data, size=options.size), config, options.out, overwrite=options.overwrite)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    """Score a trained model on test pictures, with intervals over the pictures."""
+    from colorstudy import metrics, statistics
+    from colorstudy._files import replacing
+    from colorstudy.colorize import Colorizer
+    from colorstudy.data import load
+    from colorstudy.evaluation import evaluate
+
+    table = evaluate(Colorizer.load(options.model), load(options.data, size=options.size))
+    if options.csv:
+        with replacing(options.csv) as temporary:
+            table.to_csv(temporary)
+    scores = statistics.bootstrap(table.reset_index().assign(seed=0), metrics.scores_in(table))
+    print(scores[["mean", "low", "high"]].to_string(float_format="{:.4f}".format))
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    """Say what a source holds, and which files are left out."""
+    from colorstudy.data import load
+
+    warnings.simplefilter("ignore", UserWarning)  # it would name the skipped files once more
+    bank = load(options.data, size=options.size)
+    lines = [f"{key:<8} {value}" for key, value in bank.summary().items()]
+    lines += [f"skipped: {name} ({reason})" for name, reason in bank.skipped.items()]
+    print(*lines, *(f"grey: {name}" for name in bank.grey), sep="\n")
+    return 0
+
+
+def _prior(options: argparse.Namespace) -> int:
+    """Test whether a prior file can be what it claims."""
+    from colorstudy import prior
+    from colorstudy.bins import ColorBins
+
+    centers = _array(options.centers) if options.centers else ColorBins.in_gamut().centers
+    checks = prior.audit(centers, _array(options.file))
+    print(checks.to_string(float_format="{:.4g}".format))
+    return int(not checks["passed"].all())
+
+
+def _array(path: Path):
+    """The numbers in a .npy file, which is data and never code."""
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(f"{path}: expected a .npy file of numbers, got {error}") from None
+    if getattr(array, "dtype", np.dtype(object)).kind not in "iuf":
+        raise ValueError(f"{path}: expected a .npy file of numbers, got {array}")
+    return array

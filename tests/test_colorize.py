@@ -1,0 +1,278 @@
+"""Pictures of every kind and size through a model, and through networks whose colours are known."""
+
+import numpy as np
+import pytest
+import skimage.color
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+
+from colorstudy.color import lab_to_srgb, split, srgb_to_lab
+from colorstudy.colorize import Colorizer
+from colorstudy.methods import METHODS
+
+
+def pixels(height=40, width=52, seed=0):
+    """A smooth picture in colour: uint8 (height, width, 3)."""
+    small = np.random.default_rng(seed).integers(20, 236, (4, 4, 3), np.uint8)
+    return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def as_tensor(picture):
+    return torch.from_numpy(picture).permute(2, 0, 1)[None] / 255
+
+
+def model(name, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return METHODS[name].build(np.stack([pixels(24, 24, seed) for seed in range(4)]))
+
+
+def vivid(name):
+    """A colorizer with working size 32 whose last layer is enlarged so that its colours differ from place to place."""
+    made = model(name).eval()
+    *_, head = (layer for layer in made.network.modules() if isinstance(layer, nn.Conv2d))
+    with torch.no_grad():
+        spread = made.network(split(as_tensor(pixels()))[0]).std((2, 3)).mean()
+        head.weight *= (0.1 if name == "l2" else 1.5) / spread
+        head.bias.zero_()
+    return Colorizer(made, 32, "cpu")
+
+
+class Known(nn.Module):
+    """A network that gives `maps` (2, h, w) in units of 110, or nothing but one colour, and remembers its input."""
+
+    def __init__(self, maps):
+        super().__init__()
+        self.maps, self.seen = maps, None
+
+    def forward(self, lightness):
+        self.seen = lightness
+        return self.maps.expand(len(lightness), -1, -1, -1)
+
+
+def known(ab, size=32):
+    maps = torch.as_tensor(ab, dtype=torch.float32) / 110
+    made = model("l2")
+    made.network = Known(maps if maps.ndim == 3 else maps[:, None, None])
+    return Colorizer(made, size, "cpu")
+
+
+@pytest.fixture(scope="module", params=["l2", "class", "colorunet"])
+def colorizer(request):
+    return vivid(request.param)
+
+
+def test_every_kind_of_input_gives_the_same(colorizer, tmp_path):
+    picture = pixels()
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    expected = colorizer.colorize(picture)
+    assert expected.shape == picture.shape and expected.dtype == np.uint8
+    assert np.ptp(expected.astype(int), axis=2).max() > 10  # it is in colour
+    for same in (tmp_path / "picture.png", str(tmp_path / "picture.png"), Image.fromarray(picture)):
+        assert np.array_equal(colorizer.colorize(same), expected)
+    tensor = colorizer.colorize(as_tensor(picture))
+    assert tensor.shape == (1, 3, 40, 52) and tensor.dtype == torch.float32
+    assert torch.equal((tensor[0].permute(1, 2, 0) * 255).round().byte(), torch.from_numpy(expected))
+    double = colorizer.colorize(as_tensor(picture).double())
+    assert double.dtype == torch.float32 and torch.allclose(double, tensor, atol=1e-3)
+
+
+def test_grey_input_is_taken_as_such(colorizer):
+    grey = pixels()[..., 0]
+    expected = colorizer.colorize(np.repeat(grey[..., None], 3, axis=2))
+    assert np.array_equal(colorizer.colorize(grey), expected)
+    assert np.array_equal(colorizer.colorize(Image.fromarray(grey)), expected)
+    assert Image.fromarray(grey).mode == "L"
+
+
+def test_other_modes_of_pillow_are_converted():
+    image, colorizer = Image.fromarray(pixels()), vivid("l2")
+    for mode in ("RGBA", "P", "CMYK"):
+        converted = image.convert(mode)
+        assert np.array_equal(colorizer.colorize(converted), colorizer.colorize(converted.convert("RGB")))
+
+
+def test_a_batch_is_coloured_picture_by_picture(colorizer):
+    batch = torch.cat([as_tensor(pixels(seed=seed)) for seed in range(3)])
+    together = colorizer.colorize(batch)
+    assert not together.requires_grad
+    for i in range(3):
+        assert torch.allclose(together[i : i + 1], colorizer.colorize(batch[i : i + 1]), atol=1e-3)
+
+
+@pytest.mark.parametrize("height, width", [(1, 1), (5, 300), (200, 133), (31, 32)])
+def test_any_size(colorizer, height, width):
+    picture = pixels(height, width)
+    assert colorizer.colorize(picture).shape == (height, width, 3)
+    assert colorizer.colorize(as_tensor(picture)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "size, seen",
+    [
+        ((200, 133), (48, 32)),
+        ((33, 3300), (32, 3200)),
+        ((5, 300), (5, 300)),
+        ((32, 64), (32, 64)),
+    ],
+)
+def test_the_network_sees_the_working_size(size, seen):
+    colorizer = known((20, -30))
+    colorizer.colorize(pixels(*size))
+    assert colorizer.model.network.seen.shape == (1, 1, *seen)
+
+
+def test_shrinking_averages():
+    """Every pixel counts at the working size: stripes become their mean, not the one that is hit."""
+    colorizer = known((0, 0), size=16)
+    stripes = torch.zeros(1, 3, 128, 128)
+    stripes[..., (torch.arange(128) + 2) % 8 < 4] = 1
+    colorizer.colorize(stripes)
+    assert (colorizer.model.network.seen[..., 2:-2] - 50).abs().max() < 3
+
+
+@pytest.mark.parametrize("height, width", [(40, 52), (200, 133)])
+@pytest.mark.parametrize("name", ["l2", "class"])
+def test_lightness_stays(name, height, width):
+    picture = pixels(height, width)
+    colored = vivid(name).colorize(picture)
+    before, after = (skimage.color.rgb2lab(p)[..., 0] for p in (picture, colored))
+    inside = (colored > 0).all(2) & (colored < 255).all(2)
+    assert inside.mean() > 0.5
+    assert np.abs(after - before)[inside].max() < 1
+    # And in between: nothing of the detail is lost, whatever size the network saw.
+    assert np.corrcoef(after.ravel(), before.ravel())[0, 1] > 0.99
+
+
+def test_luma_stays_in_yuv():
+    picture = as_tensor(pixels(60, 50))
+    colored = vivid("colorunet").colorize(picture)
+    inside = ((colored > 0) & (colored < 1)).all(1)
+    before, after = (split(p, "yuv")[0][:, 0] for p in (picture, colored))
+    assert inside.float().mean() > 0.5 and (after - before)[inside].abs().max() < 0.1
+
+
+def test_known_colours_are_joined_to_the_lightness():
+    picture = as_tensor(pixels(70, 90))
+    colored = known((20, -30)).colorize(picture)
+    lab = torch.cat([srgb_to_lab(picture)[:, :1], torch.tensor([20.0, -30]).view(1, 2, 1, 1).expand(1, 2, 70, 90)], 1)
+    assert torch.allclose(colored, lab_to_srgb(lab), atol=1e-5)
+
+
+def test_colours_are_enlarged_smoothly():
+    """Bilinearly: no steps of the network's cells in the picture, and places stay where they are."""
+    ramp = torch.stack([torch.linspace(-20, 20, 8).expand(8, 8), torch.zeros(8, 8)])
+    colored = known(ramp, size=32).colorize(torch.full((1, 3, 128, 128), 0.5))
+    a = srgb_to_lab(colored)[0, 1, 64]
+    expected = F.interpolate(ramp[None], (128, 128), mode="bilinear")[0, 0, 64]
+    assert (a - expected).abs().max() < 0.1
+    assert a.diff().abs().max() < 1.5 * 40 / 7 / 16  # nearest neighbour would jump by 40 / 7
+
+
+@pytest.mark.parametrize("grey", [0, 1, 60, 119, 188, 255])
+def test_grey_values_are_linearised(grey):
+    colorizer = known((0, 0))
+    colored = colorizer.colorize(np.full((8, 8), grey, np.uint8))
+    expected = skimage.color.rgb2lab(np.full((1, 1, 3), grey, np.uint8))[0, 0, 0]
+    assert colorizer.model.network.seen.unique().tolist() == pytest.approx([expected], abs=1e-2)
+    assert np.abs(colored.astype(int) - grey).max() <= 1
+    if grey == 119:
+        assert expected == pytest.approx(50, abs=0.1)
+
+
+def test_colours_of_the_input_are_ignored(colorizer):
+    picture = as_tensor(pixels(40, 40))
+    lightness, chroma = split(picture, colorizer.model.method.space)
+    if colorizer.model.method.space == "lab":
+        grey = lab_to_srgb(torch.cat([lightness, torch.zeros_like(chroma)], 1))
+    else:
+        grey = (lightness / 100).expand(-1, 3, -1, -1)
+    assert (grey - picture).abs().max() > 0.1
+    assert (colorizer.colorize(grey) - colorizer.colorize(picture)).abs().max() < 5e-3
+
+
+def test_the_input_is_left_alone(colorizer):
+    picture, tensor = pixels(), as_tensor(pixels())
+    colorizer.colorize(picture), colorizer.colorize(tensor)
+    assert np.array_equal(picture, pixels()) and torch.equal(tensor, as_tensor(pixels()))
+    picture.flags.writeable = False
+    colorizer.colorize(picture[::-1, ::-1])  # views with negative strides, which torch does not take
+
+
+def test_temperature():
+    colorizer, picture = vivid("class"), as_tensor(pixels())
+    default = colorizer.colorize(picture)
+    assert torch.equal(colorizer.colorize(picture, temperature=0.38), default)
+    sharp, flat = (colorizer.colorize(picture, temperature=t) for t in (0.01, 1e6))
+    assert (sharp - default).abs().max() > 0.05 and (flat - default).abs().max() > 0.05
+    mean = colorizer.model.target.bins.centers.mean(0)  # what remains of any distribution at a great temperature
+    middle = (split(picture)[0][:, 0] - 50).abs() < 10
+    assert (split(flat)[1][0, :, middle[0]] - mean[:, None]).abs().max() < 0.1
+    with pytest.raises(ValueError, match=r"^temperature: expected a number > 0, got 0"):
+        colorizer.colorize(picture, temperature=0)
+
+
+def test_a_regression_has_no_temperature():
+    with pytest.raises(ValueError, match=r"^temperature: expected None, as l2 is a regression, got 0.38"):
+        vivid("l2").colorize(pixels(), temperature=0.38)
+
+
+def test_a_model_in_training_mode_is_put_to_rest():
+    made = model("l2").train()
+    colorizer = Colorizer(made, 32, "cpu")
+    state = {key: value.clone() for key, value in made.state_dict().items()}
+    colorizer.colorize(pixels())
+    assert not made.training and all(torch.equal(value, state[key]) for key, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["l2", "class", "colorunet"])
+def test_loading_brings_back_the_colours(name, tmp_path):
+    colorizer, picture = vivid(name), pixels(60, 80)
+    colorizer.model.save(tmp_path / "run" / "model.safetensors", size="32")
+    expected = colorizer.colorize(picture)
+    for place in (tmp_path / "run", str(tmp_path / "run"), tmp_path / "run" / "model.safetensors"):
+        loaded = Colorizer.load(place, "cpu")
+        assert loaded.size == 32 and np.array_equal(loaded.colorize(picture), expected)
+
+
+def test_loading_an_unfinished_or_missing_run(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"^run_or_file: expected a finished run, found no model\.safetensors"):
+        Colorizer.load(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"none: expected the weights of a model, found no file"):
+        Colorizer.load(tmp_path / "none")
+    with pytest.raises(ValueError, match=r"run\.json: expected a safetensors file"):
+        Colorizer.load(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize(
+    "image, error, message",
+    [
+        ("none.png", FileNotFoundError, "expected an image file, got none.png, which does not exist"),
+        (np.zeros((4, 4, 3)), TypeError, "^image: expected a path, .* or a float tensor, got an array of float64"),
+        (np.zeros((4, 4, 3), bool), TypeError, "^image: .* got an array of bool"),
+        (5, TypeError, "^image: expected a path, a PIL image, a uint8 array or a float tensor, got int"),
+        (None, TypeError, "^image: .* got NoneType"),
+        (
+            np.zeros((4, 4, 4), np.uint8),
+            ValueError,
+            r"^image: expected shape \(H, W\) or \(H, W, 3\).*, got \(4, 4, 4\)",
+        ),
+        (np.zeros(4, np.uint8), ValueError, r"^image: expected shape \(H, W\) or \(H, W, 3\).*, got \(4,\)"),
+        (np.zeros((0, 4, 3), np.uint8), ValueError, r"^image: expected .*, got \(0, 4, 3\)"),
+        (torch.zeros(3, 4, 4), ValueError, r"^image: expected shape \(B, 3, H, W\).*, got \(3, 4, 4\)"),
+        (torch.zeros(1, 1, 4, 4), ValueError, r"^image: expected shape \(B, 3, H, W\).*, got \(1, 1, 4, 4\)"),
+        (torch.zeros(1, 3, 4, 4).byte(), TypeError, "^image: expected a floating-point tensor .*, got torch.uint8"),
+        (torch.zeros(1, 3, 0, 4), ValueError, r"^image: expected .*, got \(1, 3, 0, 4\)"),
+    ],
+)
+def test_errors_name_argument_expected_and_got(image, error, message):
+    with pytest.raises(error, match=message):
+        known((0, 0)).colorize(image)
+
+
+def test_the_working_size_is_checked():
+    with pytest.raises(ValueError, match=r"^size: expected pixels >= 1, got 0"):
+        Colorizer(model("l2"), 0)

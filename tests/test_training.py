@@ -1,0 +1,537 @@
+"""Runs: complete, refused where they differ, resumed to the same bits wherever they were killed."""
+
+import csv
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torch import nn
+
+from colorstudy import training
+from colorstudy.colorize import Colorizer
+from colorstudy.data import ImageBank
+from colorstudy.methods import METHODS, Model
+from colorstudy.training import TrainConfig, fit, history
+
+CONFIG = TrainConfig(
+    steps=6, batch_size=4, crop=16, learning_rate=2e-3, interval=2, accelerator="cpu", threads=1, precision="32-true"
+)
+
+
+def tiny_bank(seed=0, side=24):
+    """Six smooth colour pictures to train on and two to test on."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 4, 4, 3), np.uint8)
+    images = np.stack([np.array(Image.fromarray(s).resize((side, side), Image.Resampling.BICUBIC)) for s in small])
+    names = tuple(f"{i}.png" for i in range(8))
+    return ImageBank("tiny", images, names, ("train",) * 6 + ("test",) * 2, f"hash of {seed}", {}, ())
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return tiny_bank()
+
+
+@pytest.fixture(scope="module")
+def finished(bank, tmp_path_factory):
+    """A finished run, not to be changed."""
+    return fit("l2", bank, CONFIG, tmp_path_factory.mktemp("runs") / "finished")
+
+
+def weights(run):
+    """The bits of every tensor of a trained model, by name; see test_methods for the bytes of whole files."""
+    tensors = load_file(Path(run) / "model.safetensors")
+    return {name: (tensor.dtype, tensor.shape, tensor.numpy().tobytes()) for name, tensor in tensors.items()}
+
+
+def content(run):
+    """Name -> bytes and time of change of every file of a run."""
+    files = (path for path in sorted(Path(run).rglob("*")) if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(run).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+# --- what a run holds ---
+
+
+def test_a_run_is_complete(finished):
+    names = {path.name for path in finished.iterdir() if path.name != ".lock"}
+    assert names == {"run.json", "train.csv", "checkpoint-000006", "model.safetensors", "train.json"}
+    assert {path.name for path in (finished / "checkpoint-000006").iterdir()} == {"model.safetensors", "state.pt"}
+    run, summary = (json.loads((finished / name).read_text()) for name in ("run.json", "train.json"))
+    assert run["method"]["name"] == "l2" and run["data"] == {"name": "tiny", "hash": "hash of 0"}
+    assert run["config"]["steps"] == 6 and "interval" not in run["config"]
+    assert summary["config"]["interval"] == 2 and summary["seconds"] > 0
+    assert summary["parameters"] == sum(p.numel() for p in METHODS["l2"].build(tiny_bank().images).parameters())
+    assert summary["provenance"]["threads"] == 1
+    assert summary["loss"] == pytest.approx(np.mean([row["loss"] for row in history(finished)]))
+    assert Model.load(finished / "model.safetensors").notes == {"size": "19", "data": "tiny"}
+
+
+@pytest.mark.parametrize("side, crop", [(128, 64), (24, 16), (96, 95), (64, 64)])
+def test_the_working_size_is_that_of_training_on_average(side, crop):
+    windows = np.arange(crop, side + 1)
+    config = TrainConfig(crop=crop)
+    assert training.working_size(side, config) == pytest.approx((side * crop / windows).mean(), abs=1)
+    assert training.working_size(side, replace(config, augment=False)) == crop
+
+
+def test_the_log_has_one_row_a_step(finished):
+    with open(finished / "train.csv", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["step", "loss", "learning_rate"]
+    assert [int(row[0]) for row in rows[1:]] == list(range(6))
+    assert all(math.isfinite(float(cell)) for row in rows[1:] for cell in row)
+    rates = [row["learning_rate"] for row in history(finished)]
+    assert max(rates) <= CONFIG.learning_rate and rates[0] < max(rates) > rates[-1] > 0
+
+
+def test_a_finished_run_is_not_repeated(finished, bank, capsys):
+    before = content(finished)
+    assert fit("l2", bank, CONFIG, finished) == finished
+    assert fit(METHODS["l2"], bank, CONFIG, str(finished), overwrite=True) == finished
+    assert fit("l2", bank, replace(CONFIG, interval=3, threads=2), finished) == finished  # neither changes what it is
+    after = content(finished)
+    assert all(after[name] == before[name] for name in before if name != "run.json")
+    assert after["run.json"][0] == before["run.json"][0]
+    assert capsys.readouterr().out.count("already trained") == 3
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_few_steps(bank, tmp_path, steps):
+    fit("l2", bank, replace(CONFIG, steps=steps), tmp_path)
+    assert [row["step"] for row in history(tmp_path)] == list(range(steps))
+    assert (tmp_path / "train.json").exists() and (tmp_path / f"checkpoint-{steps:06d}").exists()
+
+
+def test_the_interval_changes_no_bit(finished, bank, tmp_path):
+    fit("l2", bank, replace(CONFIG, interval=100), tmp_path)
+    assert weights(tmp_path) == weights(finished)
+    assert (tmp_path / "train.csv").read_bytes() == (finished / "train.csv").read_bytes()
+
+
+def test_seeds(finished, bank, tmp_path):
+    fit("l2", bank, CONFIG, tmp_path / "same")
+    fit("l2", bank, replace(CONFIG, seed=1), tmp_path / "other")
+    assert weights(tmp_path / "same") == weights(finished) != weights(tmp_path / "other")
+    first = [history(run)[0]["loss"] for run in (finished, tmp_path / "other")]
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("method", ["class", "full", "convnet"])
+def test_other_methods_train(bank, tmp_path, method):
+    fit(method, bank, replace(CONFIG, steps=2), tmp_path)
+    assert Model.load(tmp_path / "model.safetensors").method == METHODS[method]
+
+
+def test_only_training_pictures_are_seen(finished, bank, tmp_path):
+    blacked = bank.images.copy()
+    blacked[6:] = 0
+    fit("l2", replace(bank, images=blacked), CONFIG, tmp_path)
+    assert weights(tmp_path) == weights(finished)
+
+
+def test_augmentation_can_be_left_out(finished, bank, tmp_path):
+    fit("l2", bank, replace(CONFIG, augment=False, crop=24), tmp_path)
+    assert weights(tmp_path) != weights(finished)
+
+
+def test_the_loss_falls(bank, tmp_path):
+    fit("l2", bank, replace(CONFIG, steps=40, interval=20, augment=False), tmp_path)
+    losses = [row["loss"] for row in history(tmp_path)]
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_batch_norm_learns_in_training_and_rests_in_colouring(finished, bank):
+    with torch.random.fork_rng():
+        torch.manual_seed(CONFIG.seed)
+        fresh = METHODS["l2"].build(bank.train.images)
+    loaded = Colorizer.load(finished).model
+    pairs = zip(fresh.modules(), loaded.modules(), strict=True)
+    norms = [(a, b) for a, b in pairs if isinstance(a, nn.BatchNorm2d)]
+    assert norms and all((a.running_mean - b.running_mean).abs().max() > 1e-4 for a, b in norms)
+    assert {b.num_batches_tracked.item() for _, b in norms} == {6}
+    assert not any(module.training for module in loaded.modules())
+
+
+def test_half_precision_trains_nearly_the_same(bank, tmp_path):
+    """Nearly, but not quite: the network does run in bfloat16."""
+    for precision in ("32-true", "bf16-mixed"):
+        fit("class", bank, replace(CONFIG, crop=24, learning_rate=1e-4, precision=precision), tmp_path / precision)
+    exact, half = ([row["loss"] for row in history(tmp_path / name)] for name in ("32-true", "bf16-mixed"))
+    assert half != exact and half == pytest.approx(exact, rel=0.02)
+    state = Model.load(tmp_path / "bf16-mixed" / "model.safetensors").state_dict()
+    assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
+def test_what_the_caller_has_set_stays(bank, tmp_path):
+    threads = torch.get_num_threads()
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)  # noqa: NPY002 - the global state is what is tested
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+    fit("l2", bank, replace(CONFIG, steps=1, threads=threads + 1), tmp_path)
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1]) and random.getstate() == before[2]  # noqa: NPY002
+    assert torch.is_grad_enabled() and torch.get_default_dtype() == torch.float32
+
+
+# --- another run in the folder ---
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"config": replace(CONFIG, learning_rate=1e-3)}, r"config\.learning_rate was 0\.002 and is now 0\.001"),
+        ({"config": replace(CONFIG, seed=3)}, r"config\.seed was 0 and is now 3"),
+        ({"config": replace(CONFIG, augment=False)}, r"config\.augment was True and is now False"),
+        ({"method": "class"}, r"method\.name was 'l2' and is now 'class'"),
+        ({"method": replace(METHODS["l2"], space="yuv")}, r"method\.space was 'lab' and is now 'yuv'"),
+        ({"data": tiny_bank(1)}, r"data\.hash was 'hash of 0' and is now 'hash of 1'"),
+    ],
+)
+def test_another_run_is_refused(finished, bank, change, message):
+    before = content(finished)
+    with pytest.raises(ValueError, match=r"^out_dir: .*finished holds another run, " + message):
+        fit(**({"method": "l2", "data": bank, "config": CONFIG} | change), out_dir=finished)
+    assert content(finished) == before
+
+
+def test_other_code_is_refused(bank, tmp_path, monkeypatch):
+    fit("l2", bank, replace(CONFIG, steps=1), tmp_path)
+    monkeypatch.setattr(training, "code_hash", lambda module: "changed")
+    with pytest.raises(ValueError, match=r"code was '[0-9a-f]{16}' and is now 'changed'"):
+        fit("l2", bank, replace(CONFIG, steps=1), tmp_path)
+
+
+def test_overwriting_starts_anew(finished, bank, tmp_path, capsys):
+    fit("class", bank, replace(CONFIG, steps=8), tmp_path)
+    fit("l2", bank, CONFIG, tmp_path, overwrite=True)
+    assert "starting anew, method.name was 'class' and is now 'l2'" in capsys.readouterr().out
+    assert weights(tmp_path) == weights(finished)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished.iterdir()}
+    assert len(history(tmp_path)) == 6
+
+
+@pytest.mark.parametrize("then", ["new", "old"])
+def test_overwriting_may_be_killed_at_any_moment(finished, bank, tmp_path, monkeypatch, then):
+    """Whatever was removed when it stopped, neither run goes on from what the other has left."""
+
+    class Killed(BaseException):
+        pass
+
+    def limited(limit, remove, count):
+        """`remove`, stopped before the removal `limit`, or half way if it is one of a folder."""
+
+        def call(path, *args, **options):
+            if next(count) < limit:
+                return remove(path, *args, **options)
+            for file in sorted(path.glob("*"))[:1]:
+                os.remove(file)
+            raise Killed
+
+        return call
+
+    old = replace(CONFIG, seed=1, steps=2)
+    expected = weights(finished) if then == "new" else weights(fit("l2", bank, old, tmp_path / "old"))
+    for limit in itertools.count():
+        run, count, killed = fit("l2", bank, old, tmp_path / str(limit)), itertools.count(), False
+        with monkeypatch.context() as patch:
+            patch.setattr(training.shutil, "rmtree", limited(limit, training.shutil.rmtree, count))
+            patch.setattr(Path, "unlink", limited(limit, Path.unlink, count))
+            patch.setattr(training, "_train", lambda *args: None)  # the removals of overwriting, not those of training
+            try:
+                fit("l2", bank, CONFIG, run, overwrite=True)
+            except Killed:
+                killed = True
+        is_old = json.loads((run / "run.json").read_text())["config"]["seed"] == 1
+        assert is_old or then == "old" or not list(run.glob("checkpoint-*")), f"stopped before removal {limit}"
+        fit("l2", bank, CONFIG if then == "new" else old, run, overwrite=then == "new" or not is_old)
+        assert weights(run) == expected, f"stopped before removal {limit}"
+        if not killed:
+            break
+    assert limit >= 3
+
+
+# --- stopped runs ---
+
+# A process that has imported all and computed nothing, and forks one for each run: imports take longer than the runs.
+SERVER = """
+import os, sys
+import numpy as np
+from colorstudy.data import ImageBank
+from colorstudy.training import TrainConfig, fit
+
+images, names = np.load(sys.argv[1]), tuple(f"{i}.png" for i in range(8))
+bank = ImageBank("tiny", images, names, ("train",) * 6 + ("test",) * 2, "hash of 0", {}, ())
+for line in sys.stdin:
+    command, *rest = eval(line)
+    if command == "wait":
+        print(os.waitstatus_to_exitcode(os.waitpid(*rest, 0)[1]), flush=True)
+    elif pid := os.fork():
+        print(pid, flush=True)
+    else:
+        out, config, log = rest
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+        try:
+            fit("l2", bank, TrainConfig(**config), out)
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+"""
+
+
+class Runs:
+    """Calls of `fit` on the tiny bank, each in a process of its own."""
+
+    def __init__(self, images):
+        command = [sys.executable, "-c", SERVER, str(images)]
+        environment = os.environ | {"PYTHONPATH": str(Path(training.__file__).parents[1])}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        self.server = subprocess.Popen(command, env=environment, **pipes)
+
+    def start(self, out, config, log):
+        return self._ask("start", str(out), vars(config), str(log))
+
+    def wait(self, pid):
+        return self._ask("wait", pid)
+
+    def _ask(self, *request):
+        self.server.stdin.write(repr(request) + "\n")
+        return int(self.server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def runs(bank, tmp_path_factory):
+    if not hasattr(os, "fork"):
+        pytest.skip("needs fork")
+    images = tmp_path_factory.mktemp("bank") / "images.npy"
+    np.save(images, bank.images)
+    made = Runs(images)
+    yield made
+    made.server.kill()
+    made.server.communicate()
+
+
+def test_a_killed_run_ends_with_the_same_bits(bank, runs, tmp_path):
+    config = replace(CONFIG, steps=80)
+    whole = fit("l2", bank, config, tmp_path / "whole")
+    run, printed, stops = tmp_path / "killed", tmp_path / "printed", []
+    for least in (2, 20, 50):  # rows in the log before the kill, which then comes at a moment of its own
+        pid = runs.start(run, config, printed)
+        deadline = time.monotonic() + 60
+        log = run / "train.csv"
+        while time.monotonic() < deadline and not (log.exists() and log.read_bytes().count(b"\n") > least):
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.03))
+        os.kill(pid, signal.SIGKILL)
+        assert runs.wait(pid) == -signal.SIGKILL, printed.read_text()
+        stops.append(len(history(run)))
+        assert not (run / "train.json").exists()
+    assert stops[0] < stops[1] < stops[2] < 80
+    assert runs.wait(runs.start(run, config, printed)) == 0, printed.read_text()
+    assert "resumed at step" in printed.read_text()
+    assert weights(run) == weights(whole)
+    assert (run / "train.csv").read_bytes() == (whole / "train.csv").read_bytes()
+    assert [row["step"] for row in history(run)] == list(range(80))
+
+
+def test_two_processes_may_ask_for_one_run(finished, runs, tmp_path):
+    logs = [tmp_path / "one", tmp_path / "two"]
+    pids = [runs.start(tmp_path / "run", CONFIG, log) for log in logs]
+    assert [runs.wait(pid) for pid in pids] == [0, 0], [log.read_text() for log in logs]
+    assert sum("already trained" in log.read_text() for log in logs) == 1
+    assert weights(tmp_path / "run") == weights(finished)
+    assert len(history(tmp_path / "run")) == 6
+
+
+@pytest.mark.parametrize("name", ["_append", "_save_checkpoint", "write_json"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_run_may_stop_around_every_write(finished, bank, tmp_path, monkeypatch, name, after):
+    """Before and after each of its writes in turn, the next call ends with the same bits."""
+    write = getattr(training, name)
+
+    def stopping(limit):
+        count = itertools.count()
+
+        def call(*args):
+            stop = next(count) == limit
+            if not stop or after:
+                write(*args)
+            if stop:
+                raise KeyboardInterrupt
+
+        return call
+
+    for limit in range(4):
+        run = tmp_path / str(limit)
+        monkeypatch.setattr(training, name, stopping(limit))
+        try:
+            fit("l2", bank, CONFIG, run)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        monkeypatch.setattr(training, name, write)
+        fit("l2", bank, CONFIG, run)
+        assert weights(run) == weights(finished)
+        assert (run / "train.csv").read_bytes() == (finished / "train.csv").read_bytes()
+    assert limit == (2 if name == "write_json" else 3)
+
+
+def test_half_a_row_is_cut(finished, bank, tmp_path, monkeypatch):
+    """A kill may leave a part of the rows after the last checkpoint."""
+    save = training._save_checkpoint
+
+    def stop_at_four(out_dir, step, *rest):
+        if step == 4:
+            raise KeyboardInterrupt
+        save(out_dir, step, *rest)
+
+    monkeypatch.setattr(training, "_save_checkpoint", stop_at_four)
+    with pytest.raises(KeyboardInterrupt):
+        fit("l2", bank, CONFIG, tmp_path)
+    log = tmp_path / "train.csv"
+    log.write_bytes(log.read_bytes()[:-7])
+    monkeypatch.setattr(training, "_save_checkpoint", save)
+    fit("l2", bank, CONFIG, tmp_path)
+    assert log.read_bytes() == (finished / "train.csv").read_bytes() and weights(tmp_path) == weights(finished)
+
+
+def test_the_log_is_cut_whole_or_not_at_all(finished, bank, tmp_path, monkeypatch):
+    """A second kill, while a resumed run cuts the rows after its checkpoint, costs no row before it."""
+    save = training._save_checkpoint
+
+    def stop_at_four(out_dir, step, *rest):
+        if step == 4:
+            raise KeyboardInterrupt
+        save(out_dir, step, *rest)
+
+    def half(path, content):
+        with open(path, "wb") as file:
+            file.write(content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save_checkpoint", stop_at_four)
+        with pytest.raises(KeyboardInterrupt):
+            fit("l2", bank, CONFIG, tmp_path)
+    assert len(history(tmp_path)) == 4
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", half)
+        with pytest.raises(KeyboardInterrupt):
+            fit("l2", bank, CONFIG, tmp_path)
+    fit("l2", bank, CONFIG, tmp_path)
+    assert (tmp_path / "train.csv").read_bytes() == (finished / "train.csv").read_bytes()
+
+
+def test_checkpoints_are_ordered_by_step(tmp_path):
+    steps = [999_998, 1_000_000, 999_999, 20, 3]
+    for step in steps:
+        (tmp_path / f"checkpoint-{step:06d}").mkdir()
+    assert [int(path.name.split("-")[1]) for path in training._checkpoints(tmp_path)] == sorted(steps)
+
+
+def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(finished, bank, tmp_path, monkeypatch):
+    loss, count = Model.loss, itertools.count()
+    monkeypatch.setattr(Model, "loss", lambda self, rgb: loss(self, rgb) * (math.nan if next(count) == 5 else 1))
+    with pytest.raises(FloatingPointError, match=r"no longer finite before step 6; .*learning_rate than 0\.002"):
+        fit("l2", bank, CONFIG, tmp_path)
+    monkeypatch.setattr(Model, "loss", loss)
+    assert {path.name for path in tmp_path.glob("*[!k]")} == {"run.json", "train.csv", "checkpoint-000004"}
+    assert len(history(tmp_path)) == 4
+    fit("l2", bank, CONFIG, tmp_path)
+    assert weights(tmp_path) == weights(finished)
+
+
+def test_an_absurd_learning_rate_is_noticed(bank, tmp_path):
+    with pytest.raises(FloatingPointError, match="try a smaller learning_rate than 1e\\+30"):
+        fit("l2", bank, replace(CONFIG, learning_rate=1e30), tmp_path)
+    assert not (tmp_path / "model.safetensors").exists() and not (tmp_path / "train.json").exists()
+
+
+def test_a_checkpoint_is_read_without_unpickling_objects(bank, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "write_json", lambda path, _: None)  # no mark of an end
+    fit("l2", bank, CONFIG, tmp_path)
+    state = tmp_path / "checkpoint-000006" / "state.pt"
+    torch.save({"step": 6, "evil": Path("x")}, state)
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
+        fit("l2", bank, CONFIG, tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_resumes_on_a_gpu(bank, tmp_path, monkeypatch):
+    config, save = replace(CONFIG, accelerator="cuda"), training._save_checkpoint
+
+    def stop(*args):
+        save(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_save_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit("l2", bank, config, tmp_path)
+    monkeypatch.setattr(training, "_save_checkpoint", save)
+    fit("l2", bank, config, tmp_path)
+    assert len(history(tmp_path)) == 6
+
+
+def test_weights_and_optimizer_are_restored_on_the_device_of_the_model(bank, tmp_path, monkeypatch):
+    """The optimizer's state is loaded once its parameters are where they stay: Fabric moves them, but not the state."""
+    order = []
+    resume, setup = training._resume, training.Fabric.setup
+    monkeypatch.setattr(training, "_resume", lambda *args: order.append("resume") or resume(*args))
+    monkeypatch.setattr(training.Fabric, "setup", lambda *args, **kw: order.append("setup") or setup(*args, **kw))
+    fit("l2", bank, replace(CONFIG, steps=1), tmp_path)
+    assert order == ["setup", "resume"]
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"steps": 0}, "^steps: expected an integer >= 1, got 0"),
+        ({"steps": 2.0}, "^steps: expected an integer >= 1, got 2.0"),
+        ({"steps": True}, "^steps: expected an integer >= 1, got True"),
+        ({"batch_size": "32"}, "^batch_size: expected an integer >= 1, got '32'"),
+        ({"crop": -1}, "^crop: expected an integer >= 1, got -1"),
+        ({"interval": 0}, "^interval: expected an integer >= 1, got 0"),
+        ({"seed": -1}, "^seed: expected an integer >= 0, got -1"),
+        ({"seed": False}, "^seed: expected an integer >= 0, got False"),
+        ({"threads": 1.5}, "^threads: expected an integer >= 0, got 1.5"),
+        ({"learning_rate": "1e-4"}, "^learning_rate: expected a number > 0, got '1e-4'"),
+        ({"learning_rate": 0}, "^learning_rate: expected a number > 0, got 0"),
+        ({"learning_rate": True}, "^learning_rate: expected a number > 0, got True"),
+        ({"learning_rate": float("nan")}, "^learning_rate: expected a number > 0, got nan"),
+        ({"weight_decay": -0.1}, "^weight_decay: expected a number >= 0, got -0.1"),
+        ({"augment": "true"}, "^augment: expected True or False, got 'true'"),
+    ],
+)
+def test_settings_are_checked(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(**fields)
+
+
+def test_a_crop_larger_than_the_pictures_is_refused(bank, tmp_path):
+    with pytest.raises(ValueError, match=r"^crop: expected at most 24, the side of the pictures, got 25"):
+        fit("l2", bank, replace(CONFIG, crop=25), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_bank_without_training_pictures_is_refused(bank, tmp_path):
+    with pytest.raises(ValueError, match=r"^tiny: expected at least one train picture"):
+        fit("l2", replace(bank, split=("test",) * 8), CONFIG, tmp_path / "run")
