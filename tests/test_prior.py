@@ -88,6 +88,14 @@ def test_audit_of_our_own_prior(bins):
     assert not prior.audit(bins.centers, holed / holed.sum()).loc["smoothing", "passed"]
 
 
+def test_a_smoothed_prior_of_few_pictures_passes_and_its_raw_count_fails_on_smoothing(bins, images):
+    dull = torch.lerp(images.mean(1, keepdim=True), images, 0.3)  # random colours, near grey as photographs are
+    counts = prior.count(dull, bins)
+    assert prior.audit(bins.centers, prior.smooth(counts, bins))["passed"].all()
+    raw = prior.audit(bins.centers, counts / counts.sum())
+    assert raw.index[~raw["passed"]].tolist() == ["smoothing"]
+
+
 @pytest.mark.parametrize(
     "call, message",
     [
