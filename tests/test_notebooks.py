@@ -81,3 +81,16 @@ def test_every_notebook_runs_with_its_defaults(copy):
     assert f"{count} passed" in done.stdout
     assert (copy / "results" / "tiny" / "tables" / "main.csv").exists()
     assert list((copy / "results" / "tiny" / "figures").glob("systems.*"))
+
+
+def test_the_readme_shows_the_table_of_the_results():
+    table = (ROOT / "results" / "quick" / "tables" / "main-readable.md").read_text()
+    assert table in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_maps_every_notebook_and_names_only_files_that_exist():
+    text = (ROOT / "README.md").read_text()
+    for notebook in NOTEBOOKS:
+        assert f"(notebooks/{notebook.name})" in text
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
+        assert (ROOT / link).exists(), link
