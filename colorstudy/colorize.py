@@ -57,7 +57,10 @@ class Colorizer:
         return cls(model, int(model.notes.get("size", 128)), device)
 
     def colorize(
-        self, image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor, temperature: float | None = None
+        self,
+        image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor,
+        temperature: float | None = None,
+        rebalance: float | None = None,
     ) -> np.ndarray | torch.Tensor:
         """Colour a picture; what colours it has are ignored.
 
@@ -67,6 +70,8 @@ class Colorizer:
             Gamma-encoded sRGB, grey or not.
         temperature : float, optional
             Of the annealed mean, > 0, instead of the method's own; a regression has none.
+        rebalance : float, optional
+            Rebalancing after training, >= 0, instead of the method's own; see `Classification.decode`.
 
         Returns
         -------
@@ -79,10 +84,11 @@ class Colorizer:
         TypeError
             If `image` is of another kind.
         """
+        options = {"temperature": temperature, "rebalance": rebalance}
         if isinstance(image, torch.Tensor):
             require_maps(image, "image", 3, "(B, 3, H, W)")
             require(image.ndim == 4 and image.numel() > 0, "image", "shape (B, 3, H, W), not empty", tuple(image.shape))
-            return self._colorize(image.to(self.device).float(), temperature).to(image.device)
+            return self._colorize(image.to(self.device).float(), options).to(image.device)
         if isinstance(image, (str, os.PathLike)):
             image = read(image)
         pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
@@ -94,16 +100,18 @@ class Colorizer:
         valid = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
         require(valid, "image", "shape (H, W) or (H, W, 3), not empty", pixels.shape)
         rgb = torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1)[None] / 255
-        colored = self._colorize(rgb, temperature)[0].permute(1, 2, 0)
+        colored = self._colorize(rgb, options)[0].permute(1, 2, 0)
         return (colored * 255).round().byte().cpu().numpy()
 
-    def chroma(self, lightness: torch.Tensor, temperature: float | None = None) -> torch.Tensor:
-        """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space."""
-        options = {} if temperature is None else {"temperature": temperature}
+    def chroma(self, lightness: torch.Tensor, **options: float | None) -> torch.Tensor:
+        """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space.
+
+        `options` go to the target's ``decode``; those that are None are left to the method.
+        """
+        options = {name: value for name, value in options.items() if value is not None}
         if options and self.model.method.target == "regression":
-            raise ValueError(
-                f"temperature: expected None, as {self.model.method.name} is a regression, got {temperature}"
-            )
+            name, value = next(iter(options.items()))
+            raise ValueError(f"{name}: expected None, as {self.model.method.name} is a regression, got {value}")
         size = lightness.shape[-2:]
         scale = self.size / min(size)
         if scale < 1:
@@ -112,7 +120,7 @@ class Colorizer:
         return self.model(lightness, size, **options)
 
     @torch.inference_mode()
-    def _colorize(self, rgb: torch.Tensor, temperature: float | None) -> torch.Tensor:
+    def _colorize(self, rgb: torch.Tensor, options: dict[str, float | None]) -> torch.Tensor:
         space = self.model.method.space
         lightness, _ = split(rgb, space)
-        return merge(lightness, self.chroma(lightness, temperature), space)
+        return merge(lightness, self.chroma(lightness, **options), space)

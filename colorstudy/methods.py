@@ -43,6 +43,9 @@ class Method:
         Of a classification: the soft target.
     temperature : float
         Of a classification: the annealed mean, unless colouring asks for another.
+    rebalance : float
+        Of a classification: s, how much of the rebalancing is made up for after training, unless colouring asks for
+        another; see `Classification.decode`.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Method:
     neighbors: int = 5
     sigma: float = 5.0
     temperature: float = 0.38
+    rebalance: float = 0.0
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -69,7 +73,8 @@ class Method:
             require(getattr(self, field) in allowed, field, f"one of {allowed}", repr(getattr(self, field)))
         require(0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
         require(self.neighbors >= 1, "neighbors", "an integer >= 1", self.neighbors)
-        require(self.smoothing >= 0, "smoothing", "a width >= 0", self.smoothing)
+        for name in ("smoothing", "rebalance"):
+            require(getattr(self, name) >= 0, name, "a number >= 0", getattr(self, name))
         for name in ("sigma", "temperature"):
             require(getattr(self, name) > 0, name, "a number > 0", getattr(self, name))
 
@@ -86,14 +91,15 @@ class Method:
             bins = ColorBins.in_gamut()
         else:
             bins = ColorBins.most_frequent(prior.histogram(images, space=self.space), space=self.space)
-        weights = None
-        if self.lam < 1:
-            p = prior.smooth(prior.count(images, bins), bins, self.smoothing)
-            weights = prior.rebalancing_weights(p, self.lam)
-        return Model(self, self._classification(bins, weights))
+        p = prior.smooth(prior.count(images, bins), bins, self.smoothing)
+        # Post-hoc weights are the published ones, lambda 1/2, whatever the training used.
+        return Model(
+            self, self._classification(bins, prior.rebalancing_weights(p, self.lam), prior.rebalancing_weights(p))
+        )
 
-    def _classification(self, bins: ColorBins, weights: torch.Tensor | None) -> Classification:
-        return Classification(bins, weights, neighbors=self.neighbors, sigma=self.sigma, temperature=self.temperature)
+    def _classification(self, bins: ColorBins, weights: torch.Tensor, posthoc: torch.Tensor) -> Classification:
+        numbers = {name: getattr(self, name) for name in ("neighbors", "sigma", "temperature", "rebalance")}
+        return Classification(bins, weights, posthoc=posthoc, **numbers)
 
 
 METHODS = {
@@ -103,6 +109,8 @@ METHODS = {
         Method("l2", "regression"),
         Method("class", "classification"),
         Method("full", "classification", lam=0.5),
+        # The same training as `class`, rebalanced when decoding.
+        Method("class-posthoc", "classification", rebalance=1.0),
         # Billaut et al. 2018: YUV, 32 bins, one-hot targets, weighted; the width of the smoothing is our choice.
         Method("colorunet", "classification", "colorunet", "yuv", "most_frequent", 0.5, 0.05, 1, 0.05),
         Method("convnet", "classification", "convnet", "yuv", "most_frequent", 0.5, 0.05, 1, 0.05),
@@ -192,4 +200,4 @@ def _restored_target(method: Method, state: dict[str, torch.Tensor]) -> Regressi
     if method.target == "regression":
         return Regression(method.space)
     bins = ColorBins(state["target.bins.centers"], method.space, state["target.bins.reachable"])
-    return method._classification(bins, state["target.weights"])
+    return method._classification(bins, state["target.weights"], state["target.posthoc"])

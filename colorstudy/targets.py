@@ -82,6 +82,10 @@ class Classification(nn.Module):
         Width of the soft target in chroma units.
     temperature : float
         Default of `decode`.
+    posthoc : tensor (Q,), optional
+        Class weights that `decode` may apply afterwards, positive; `weights` by default.
+    rebalance : float
+        Default of `decode`.
 
     Attributes
     ----------
@@ -91,7 +95,7 @@ class Classification(nn.Module):
     Raises
     ------
     ValueError
-        If `weights` is not (Q,), or not positive and finite.
+        If `weights` or `posthoc` is not (Q,), or not positive and finite, or a number is outside of its range.
     """
 
     def __init__(
@@ -102,17 +106,20 @@ class Classification(nn.Module):
         neighbors: int = 5,
         sigma: float = 5.0,
         temperature: float = 0.38,
+        posthoc: torch.Tensor | None = None,
+        rebalance: float = 0.0,
     ) -> None:
         super().__init__()
-        weights = torch.ones(len(bins)) if weights is None else torch.as_tensor(weights, dtype=torch.float32)
-        require(weights.shape == (len(bins),), "weights", f"shape ({len(bins)},)", tuple(weights.shape))
-        require(bool((weights > 0).all() & weights.isfinite().all()), "weights", "positive finite numbers", "others")
+        weights = _class_weights(torch.ones(len(bins)) if weights is None else weights, "weights", len(bins))
+        posthoc = weights if posthoc is None else _class_weights(posthoc, "posthoc", len(bins))
         require(1 <= neighbors <= len(bins), "neighbors", f"an integer in [1, {len(bins)}]", neighbors)
         require(sigma > 0, "sigma", "a width > 0", sigma)
         require(temperature > 0, "temperature", "a number > 0", temperature)
+        require(rebalance >= 0, "rebalance", "a number >= 0", rebalance)
         self.bins = bins
-        self.neighbors, self.sigma, self.temperature = neighbors, sigma, temperature
+        self.neighbors, self.sigma, self.temperature, self.rebalance = neighbors, sigma, temperature, rebalance
         self.register_buffer("weights", weights)
+        self.register_buffer("posthoc", posthoc.clone())  # two names of one tensor could not be saved
 
     @property
     def out_channels(self) -> int:
@@ -143,8 +150,37 @@ class Classification(nn.Module):
         z = z * self.weights[indices[..., :1]]  # the nearest bin comes first
         return _SparseCrossEntropy.apply(output.float(), indices, z) / indices[..., 0].numel()
 
-    def decode(self, output: torch.Tensor, temperature: float | None = None) -> torch.Tensor:
-        """Annealed mean (B, 2, h, w) of `output` (B, Q, h, w), at `temperature` or the target's own."""
+    def decode(
+        self, output: torch.Tensor, temperature: float | None = None, rebalance: float | None = None
+    ) -> torch.Tensor:
+        """Annealed mean of a predicted distribution, rebalanced first if asked for.
+
+        Trained with class weights w, a classifier tends to a distribution proportional to w p; without, to p. So adding
+        s log w to the logits of the second, s = `rebalance` in [0, 1], goes from the one to the other without training
+        (logit adjustment: Menon et al. 2021, "Long-tail learning via logit adjustment").
+
+        Parameters
+        ----------
+        output : tensor (B, Q, h, w)
+            Logits.
+        temperature, rebalance : float, optional
+            T > 0 and s >= 0, instead of the target's own.
+
+        Returns
+        -------
+        tensor (B, 2, h, w)
+            In the units of the bins' space, at least float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `output` has another shape, or a number is outside of its range.
+        """
+        s = self.rebalance if rebalance is None else rebalance
+        require(s >= 0, "rebalance", "a number >= 0", s)
+        require_maps(output, "output", self.out_channels, f"(B, {self.out_channels}, h, w)")
+        if s > 0:
+            output = output + s * self.posthoc.log()[:, None, None]
         return self.bins.annealed_mean(output, self.temperature if temperature is None else temperature)
 
 
@@ -168,6 +204,13 @@ class _SparseCrossEntropy(torch.autograd.Function):
         log_p, indices, z = ctx.saved_tensors
         z = z * grad
         return log_p.exp().mul_(z.sum(dim=1, keepdim=True)).scatter_add_(1, indices, -z), None, None
+
+
+def _class_weights(weights: torch.Tensor, argument: str, count: int) -> torch.Tensor:
+    weights = torch.as_tensor(weights, dtype=torch.float32)
+    require(weights.shape == (count,), argument, f"shape ({count},)", tuple(weights.shape))
+    require(bool((weights > 0).all() & weights.isfinite().all()), argument, "positive finite numbers", "others")
+    return weights
 
 
 def _check_pair(output: torch.Tensor, chroma: torch.Tensor, channels: int) -> None:

@@ -214,7 +214,16 @@ def test_temperature():
         colorizer.colorize(picture, temperature=0)
 
 
-def test_a_regression_has_no_temperature():
+def test_rebalancing_after_training():
+    colorizer, picture = vivid("class"), as_tensor(pixels())
+    plain = colorizer.colorize(picture)
+    assert torch.equal(colorizer.colorize(picture, rebalance=0.0), plain)
+    assert (colorizer.colorize(picture, rebalance=3.0) - plain).abs().max() > 1e-3
+
+
+def test_a_regression_has_no_temperature_and_no_rebalancing():
+    with pytest.raises(ValueError, match=r"^rebalance: expected None, as l2 is a regression, got 1"):
+        vivid("l2").colorize(pixels(), rebalance=1.0)
     with pytest.raises(ValueError, match=r"^temperature: expected None, as l2 is a regression, got 0.38"):
         vivid("l2").colorize(pixels(), temperature=0.38)
 

@@ -53,6 +53,16 @@ def test_class_weights(images):
     assert torch.allclose(full.double(), prior.rebalancing_weights(p, 0.5), rtol=1e-6)
 
 
+def test_class_posthoc_is_class_decoded_with_the_weights_of_full(images, rgb):
+    plain, posthoc, full = (build(name, images) for name in ("class", "class-posthoc", "full"))
+    assert torch.equal(posthoc.target.weights, plain.target.weights)
+    assert torch.equal(posthoc.loss(rgb), plain.loss(rgb))  # so training is the same
+    assert torch.equal(posthoc.target.posthoc, full.target.weights)
+    logits = torch.randn(1, 313, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(posthoc.target.decode(logits), plain.target.decode(logits, rebalance=1.0))
+    assert not torch.equal(posthoc.target.decode(logits), plain.target.decode(logits))
+
+
 def test_most_frequent_bins_are_those_of_the_training_pictures(images):
     target = build("colorunet", images).target
     assert target.out_channels == 32 and target.bins.space == "yuv"

@@ -128,6 +128,37 @@ def test_decode_inverts_a_certain_prediction(bins):
     assert torch.equal(target.decode(even), target.decode(even, temperature=0.5))
 
 
+def test_posthoc_rebalancing_multiplies_the_distribution_by_the_weights(bins, logits, generator):
+    """A classifier of p becomes one of w p, which is what training with the weights w tends to."""
+    w = torch.rand(313, generator=generator) + 0.1
+    target = Classification(bins, posthoc=w, temperature=1.0)
+    p = torch.softmax(logits, 1)
+    for s in (0.0, 0.5, 1.0):
+        tilted = p * w[:, None, None] ** s
+        tilted = tilted / tilted.sum(1, keepdim=True)
+        expected = torch.einsum("bqhw,qc->bchw", tilted, bins.centers)
+        assert torch.allclose(target.decode(logits, rebalance=s), expected, atol=1e-3)
+    assert torch.equal(target.decode(logits), target.decode(logits, rebalance=0.0))
+    by_default = Classification(bins, posthoc=w, temperature=1.0, rebalance=0.5)
+    assert torch.equal(by_default.decode(logits), target.decode(logits, rebalance=0.5))
+
+
+def test_posthoc_rebalancing_finds_the_minimum_of_the_weighted_loss(generator):
+    """On one pixel whose colour is drawn from p, the logits log(w p) minimise the weighted loss."""
+    few = ColorBins(torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]]))
+    p, w = torch.tensor([0.6, 0.3, 0.1]), torch.tensor([0.5, 1.0, 4.0])
+    colours = few.centers[:, :, None, None]  # each bin's own colour, (3, 2, 1, 1)
+    target = Classification(few, w, neighbors=1)
+
+    def risk(logits):
+        return sum(p[q] * target.loss(logits.view(1, 3, 1, 1), colours[q : q + 1]) for q in range(3))
+
+    best = (w * p).log().requires_grad_()
+    risk(best).backward()
+    assert best.grad.abs().max() < 1e-6
+    assert risk(best.detach()) < risk(p.log())
+
+
 def test_bfloat16_output_is_taken_in_float32(bins, chroma, logits):
     target = Classification(bins)
     half = logits.bfloat16()
@@ -159,6 +190,11 @@ def test_out_channels(bins):
             "chroma: expected a batch of 1",
         ),
         (lambda b: Classification(b).decode(torch.zeros(1, 313, 2, 2), temperature=-1), "temperature: expected"),
+        (
+            lambda b: Classification(b).decode(torch.zeros(1, 313, 2, 2), rebalance=-1),
+            "rebalance: expected a number >= 0",
+        ),
+        (lambda b: Classification(b, posthoc=torch.ones(5)), r"posthoc: expected shape \(313,\), got \(5,\)"),
     ],
 )
 def test_errors_name_argument_expected_and_got(bins, call, message):
