@@ -33,8 +33,9 @@ class Method:
     network : str
         A name that `networks.build` knows.
     space : {"lab", "yuv"}
-    bins : {"in_gamut", "most_frequent"}
-        Of a classification: the 313 of Zhang et al., or the 32 most frequent of the training pictures.
+    bins : {"in_gamut", "reachable", "most_frequent"}
+        Of a classification: the 313 of Zhang et al., the 261 of them that are some colour's nearest, or the 32 most
+        frequent of the training pictures.
     lam : float
         Of a classification: lambda of the rebalancing weights, in [0, 1]; 1 is no rebalancing.
     smoothing : float
@@ -46,6 +47,10 @@ class Method:
     rebalance : float
         Of a classification: s, how much of the rebalancing is made up for after training, unless colouring asks for
         another; see `Classification.decode`.
+    sampling : {"area", "point"}
+        How the truth comes to the size of the network's output; see `Regression`.
+    grey_mask : float
+        Of a classification: pictures with no chroma above it count nothing; 0 counts all.
 
     Raises
     ------
@@ -64,16 +69,18 @@ class Method:
     sigma: float = 5.0
     temperature: float = 0.38
     rebalance: float = 0.0
+    sampling: str = "area"
+    grey_mask: float = 0.0
 
     def __post_init__(self) -> None:
         check_space(self.space)
         choices = {"target": ["regression", "classification"], "network": sorted(NETWORKS)}
-        choices["bins"] = ["in_gamut", "most_frequent"]
+        choices |= {"bins": ["in_gamut", "reachable", "most_frequent"], "sampling": ["area", "point"]}
         for field, allowed in choices.items():
             require(getattr(self, field) in allowed, field, f"one of {allowed}", repr(getattr(self, field)))
         require(0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
         require(self.neighbors >= 1, "neighbors", "an integer >= 1", self.neighbors)
-        for name in ("smoothing", "rebalance"):
+        for name in ("smoothing", "rebalance", "grey_mask"):
             require(getattr(self, name) >= 0, name, "a number >= 0", getattr(self, name))
         for name in ("sigma", "temperature"):
             require(getattr(self, name) > 0, name, "a number > 0", getattr(self, name))
@@ -86,11 +93,12 @@ class Method:
         images : uint8 array (N, S, S, 3)
         """
         if self.target == "regression":
-            return Model(self, Regression(self.space))
-        if self.bins == "in_gamut":
-            bins = ColorBins.in_gamut()
-        else:
+            return Model(self, Regression(self.space, sampling=self.sampling))
+        if self.bins == "most_frequent":
             bins = ColorBins.most_frequent(prior.histogram(images, space=self.space), space=self.space)
+        else:
+            bins = ColorBins.in_gamut()
+            bins = ColorBins(bins.centers[bins.reachable]) if self.bins == "reachable" else bins
         p = prior.smooth(prior.count(images, bins), bins, self.smoothing)
         # Post-hoc weights are the published ones, lambda 1/2, whatever the training used.
         return Model(
@@ -98,8 +106,8 @@ class Method:
         )
 
     def _classification(self, bins: ColorBins, weights: torch.Tensor, posthoc: torch.Tensor) -> Classification:
-        numbers = {name: getattr(self, name) for name in ("neighbors", "sigma", "temperature", "rebalance")}
-        return Classification(bins, weights, posthoc=posthoc, **numbers)
+        names = ("neighbors", "sigma", "temperature", "rebalance", "sampling", "grey_mask")
+        return Classification(bins, weights, posthoc=posthoc, **{name: getattr(self, name) for name in names})
 
 
 METHODS = {
@@ -198,6 +206,6 @@ def get(method: str | Method) -> Method:
 def _restored_target(method: Method, state: dict[str, torch.Tensor]) -> Regression | Classification:
     """The target of saved weights: bins and class weights are theirs, not counted again."""
     if method.target == "regression":
-        return Regression(method.space)
+        return Regression(method.space, sampling=method.sampling)
     bins = ColorBins(state["target.bins.centers"], method.space, state["target.bins.reachable"])
     return method._classification(bins, state["target.weights"], state["target.posthoc"])

@@ -24,6 +24,9 @@ class Regression(nn.Module):
     ----------
     space : {"lab", "yuv"}
         Its largest chroma (110, 0.615) scales the output, so that the network works with numbers near 1.
+    sampling : {"area", "point"}
+        How a truth that is larger than the output comes to its size: each output pixel takes the mean of its area, or
+        its first pixel, as the released code of Zhang et al. does at stride 4.
 
     Attributes
     ----------
@@ -33,10 +36,11 @@ class Regression(nn.Module):
 
     out_channels = 2
 
-    def __init__(self, space: str = "lab") -> None:
+    def __init__(self, space: str = "lab", *, sampling: str = "area") -> None:
         super().__init__()
         check_space(space)
-        self.space = space
+        _check_sampling(sampling)
+        self.space, self.sampling = space, sampling
 
     def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """Half the squared distance between decoded output and chroma, mean over pixels, in squared chroma units.
@@ -45,7 +49,7 @@ class Regression(nn.Module):
         ----------
         output : tensor (B, 2, h, w)
         chroma : tensor (B, 2, H, W)
-            Averaged over areas where it is larger than the output.
+            Brought to the size of the output as `sampling` says.
 
         Returns
         -------
@@ -57,7 +61,7 @@ class Regression(nn.Module):
             If a shape is another.
         """
         _check_pair(output, chroma, self.out_channels)
-        error = self.decode(output) - _at_size_of(output, chroma)
+        error = self.decode(output) - _at_size_of(output, chroma, self.sampling)
         return error.square().sum(dim=1).mean() / 2
 
     def decode(self, output: torch.Tensor) -> torch.Tensor:
@@ -86,6 +90,11 @@ class Classification(nn.Module):
         Class weights that `decode` may apply afterwards, positive; `weights` by default.
     rebalance : float
         Default of `decode`.
+    sampling : {"area", "point"}
+        As of `Regression`.
+    grey_mask : float
+        Pictures in which neither chroma ever exceeds this magnitude count nothing in the loss; the released code of
+        Zhang et al. uses 5, their paper has no mask. 0 counts all.
 
     Attributes
     ----------
@@ -108,6 +117,8 @@ class Classification(nn.Module):
         temperature: float = 0.38,
         posthoc: torch.Tensor | None = None,
         rebalance: float = 0.0,
+        sampling: str = "area",
+        grey_mask: float = 0.0,
     ) -> None:
         super().__init__()
         weights = _class_weights(torch.ones(len(bins)) if weights is None else weights, "weights", len(bins))
@@ -116,8 +127,11 @@ class Classification(nn.Module):
         require(sigma > 0, "sigma", "a width > 0", sigma)
         require(temperature > 0, "temperature", "a number > 0", temperature)
         require(rebalance >= 0, "rebalance", "a number >= 0", rebalance)
+        require(grey_mask >= 0, "grey_mask", "a chroma >= 0", grey_mask)
+        _check_sampling(sampling)
         self.bins = bins
-        self.neighbors, self.sigma, self.temperature, self.rebalance = neighbors, sigma, temperature, rebalance
+        self.neighbors, self.sigma, self.sampling, self.grey_mask = neighbors, sigma, sampling, grey_mask
+        self.temperature, self.rebalance = temperature, rebalance
         self.register_buffer("weights", weights)
         self.register_buffer("posthoc", posthoc.clone())  # two names of one tensor could not be saved
 
@@ -133,7 +147,7 @@ class Classification(nn.Module):
         output : tensor (B, Q, h, w)
             Logits.
         chroma : tensor (B, 2, H, W)
-            Averaged over areas where it is larger than the output.
+            Brought to the size of the output as `sampling` says.
 
         Returns
         -------
@@ -146,8 +160,11 @@ class Classification(nn.Module):
             If a shape is another.
         """
         _check_pair(output, chroma, self.out_channels)
-        indices, z = self.bins.soft(_at_size_of(output, chroma), self.neighbors, self.sigma)  # (B, h, w, k)
+        truth = _at_size_of(output, chroma, self.sampling)
+        indices, z = self.bins.soft(truth, self.neighbors, self.sigma)  # (B, h, w, k)
         z = z * self.weights[indices[..., :1]]  # the nearest bin comes first
+        if self.grey_mask > 0:
+            z = z * (chroma.abs().amax(dim=(1, 2, 3)) > self.grey_mask).view(-1, 1, 1, 1)
         return _SparseCrossEntropy.apply(output.float(), indices, z) / indices[..., 0].numel()
 
     def decode(
@@ -220,8 +237,15 @@ def _check_pair(output: torch.Tensor, chroma: torch.Tensor, channels: int) -> No
     require(len(chroma) == len(output), "chroma", f"a batch of {len(output)}, as the output", len(chroma))
 
 
-def _at_size_of(output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-    """`chroma` averaged over the area of every pixel of `output`."""
+def _check_sampling(sampling: str) -> None:
+    require(sampling in ("area", "point"), "sampling", "'area' or 'point'", repr(sampling))
+
+
+def _at_size_of(output: torch.Tensor, chroma: torch.Tensor, sampling: str) -> torch.Tensor:
+    """`chroma` at the size of `output`: the mean over each pixel's area, or the area's first pixel."""
     if chroma.shape[-2:] == output.shape[-2:]:
         return chroma
+    if sampling == "point":
+        rows, columns = (torch.arange(n) * m // n for n, m in zip(output.shape[-2:], chroma.shape[-2:], strict=True))
+        return chroma[..., rows, :][..., columns]
     return F.adaptive_avg_pool2d(chroma, output.shape[-2:])

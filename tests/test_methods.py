@@ -63,6 +63,17 @@ def test_class_posthoc_is_class_decoded_with_the_weights_of_full(images, rgb):
     assert not torch.equal(posthoc.target.decode(logits), plain.target.decode(logits))
 
 
+def test_paper_and_released_code_differ_by_settings_that_all_build_and_learn(images, rgb):
+    """Section 2 of Zhang et al. against their code: each switch changes the target and nothing else."""
+    full = METHODS["full"]
+    switches = [{"neighbors": 10}, {"sampling": "point"}, {"grey_mask": 5.0}, {"smoothing": 0.0}, {"bins": "reachable"}]
+    for switch in switches:
+        made = build(replace(full, **switch), images)
+        assert made.loss(rgb).isfinite(), switch
+        assert made.target.out_channels == (261 if "bins" in switch else 313)
+    assert build(replace(METHODS["l2"], sampling="point"), images).target.sampling == "point"
+
+
 def test_most_frequent_bins_are_those_of_the_training_pictures(images):
     target = build("colorunet", images).target
     assert target.out_channels == 32 and target.bins.space == "yuv"
@@ -227,7 +238,7 @@ def test_nothing_is_unpickled(write, tmp_path):
         ({"target": "both"}, r"^target: expected one of \['regression', 'classification'\], got 'both'"),
         ({"network": "resnet"}, r"^network: expected one of \['colorunet', 'compact', .*got 'resnet'"),
         ({"space": "hsv"}, r"^space: expected one of \['lab', 'yuv'\], got 'hsv'"),
-        ({"bins": "all"}, r"^bins: expected one of \['in_gamut', 'most_frequent'\], got 'all'"),
+        ({"bins": "all"}, r"^bins: expected one of \['in_gamut', 'reachable', 'most_frequent'\], got 'all'"),
         ({"lam": 1.5}, r"^lam: expected a share in \[0, 1\], got 1.5"),
         ({"lam": float("nan")}, r"^lam: expected a share in \[0, 1\], got nan"),
     ],

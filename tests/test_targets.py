@@ -109,6 +109,28 @@ def test_larger_chroma_is_averaged_and_extremes_stay_finite(target, chroma, gene
     assert extreme.grad.isfinite().all()
 
 
+def test_point_sampling_takes_the_first_pixel_of_each_area(bins, chroma, logits, generator):
+    """As a convolution of stride 4 with a 1 x 1 kernel does, which the released code of Zhang et al. samples with."""
+    large = torch.randn(2, 2, 24, 20, generator=generator) * 40
+    by_point = Classification(bins, sampling="point").loss(logits, large)
+    assert by_point.item() == pytest.approx(Classification(bins).loss(logits, large[..., ::4, ::4]).item(), rel=1e-6)
+    assert by_point.item() != pytest.approx(Classification(bins).loss(logits, large).item(), rel=1e-3)
+    regression = Regression("lab", sampling="point").loss(logits[:, :2], large)
+    assert regression.item() == pytest.approx(Regression("lab").loss(logits[:, :2], large[..., ::4, ::4]).item())
+
+
+def test_grey_mask_leaves_out_grey_pictures_only(bins, chroma, logits):
+    chroma = chroma.clone()
+    chroma[0] = chroma[0].clamp(-4.9, 4.9)
+    masked = Classification(bins, grey_mask=5.0).loss(logits, chroma)
+    plain = Classification(bins)
+    assert masked.item() == pytest.approx(plain.loss(logits[1:], chroma[1:]).item() / 2, rel=1e-5)  # still per pixel
+    chroma[0, 0, 3, 2] = -5.1
+    assert Classification(bins, grey_mask=5.0).loss(logits, chroma).item() == pytest.approx(
+        plain.loss(logits, chroma).item()
+    )
+
+
 def test_regression_is_equation_1(chroma, generator):
     output = torch.randn(2, 2, 6, 5, generator=generator, requires_grad=True)
     target = Regression("lab")
@@ -176,6 +198,8 @@ def test_out_channels(bins):
         (lambda b: Regression("rgb"), r"space: expected one of \['lab', 'yuv'\], got 'rgb'"),
         (lambda b: Classification(b, torch.ones(5)), r"weights: expected shape \(313,\), got \(5,\)"),
         (lambda b: Classification(b, torch.zeros(313)), "weights: expected positive finite numbers"),
+        (lambda b: Regression(sampling="mean"), "sampling: expected 'area' or 'point', got 'mean'"),
+        (lambda b: Classification(b, grey_mask=-1), "grey_mask: expected a chroma >= 0, got -1"),
         (lambda b: Classification(b, neighbors=400), r"neighbors: expected an integer in \[1, 313\], got 400"),
         (
             lambda b: Classification(b).loss(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)),
