@@ -112,15 +112,22 @@ class Colorizer:
         if options and self.model.method.target == "regression":
             name, value = next(iter(options.items()))
             raise ValueError(f"{name}: expected None, as {self.model.method.name} is a regression, got {value}")
-        size = lightness.shape[-2:]
-        scale = self.size / min(size)
-        if scale < 1:
-            small = [max(1, round(side * scale)) for side in size]
-            lightness = F.interpolate(lightness, small, mode="bilinear", antialias=True)
-        return self.model(lightness, size, **options)
+        return self.model(self.at_working_size(lightness), lightness.shape[-2:], **options)
+
+    def at_working_size(self, lightness: torch.Tensor) -> torch.Tensor:
+        """What the network sees of lightness (B, 1, H, W): the same, or smaller."""
+        return shrunk(lightness, self.size / min(lightness.shape[-2:]))
 
     @torch.inference_mode()
     def _colorize(self, rgb: torch.Tensor, options: dict[str, float | None]) -> torch.Tensor:
         space = self.model.method.space
         lightness, _ = split(rgb, space)
         return merge(lightness, self.chroma(lightness, **options), space)
+
+
+def shrunk(lightness: torch.Tensor, scale: float) -> torch.Tensor:
+    """Lightness (B, 1, H, W) with its sides times `scale`, every pixel counted; as it is, if `scale` is 1 or more."""
+    if scale >= 1:
+        return lightness
+    small = [max(1, round(side * scale)) for side in lightness.shape[-2:]]
+    return F.interpolate(lightness, small, mode="bilinear", antialias=True)
