@@ -379,10 +379,9 @@ def test_a_file_that_the_server_lacks(served, tmp_path, capsys):
 
 def test_without_a_network_one_line_says_what_to_do(tmp_path, monkeypatch, capsys):
     import pooch
-    import requests
 
     def offline(*args, **options):
-        raise requests.exceptions.ConnectionError("no\nroute")
+        raise ConnectionError("no\nroute")
 
     monkeypatch.setattr(pooch, "retrieve", offline)
     assert main(["weights", "zhang", "-o", str(tmp_path)]) == 2
