@@ -213,9 +213,10 @@ def hollow():
 
 
 @pytest.fixture(scope="module")
-def released(state, tmp_path_factory):
+def released(net, state, tmp_path_factory):
     """The whole release as its authors may have saved it, in order and without counters."""
     tensors = OrderedDict((key, tensor) for key, tensor in state.items() if not is_counter(key))
+    tensors._metadata = net.state_dict()._metadata  # without versions torch would fill the counters itself
     path = publish(tensors, tmp_path_factory.mktemp("release"))
     yield path
     path.unlink()  # 130 MB
