@@ -1,4 +1,4 @@
-"""`colorstudy colorize | train | evaluate | data | prior`: the package from a shell.
+"""`colorstudy colorize | train | evaluate | data | weights | prior`: the package from a shell.
 
 Only the command that is asked for imports what it needs, so that ``colorstudy --help`` answers at once.
 """
@@ -43,7 +43,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
     colorize = command(_colorize)
     colorize.add_argument("pictures", nargs="+", type=Path, metavar="PICTURES", help="files, or folders of pictures")
-    colorize.add_argument("--run", dest="model", required=True, metavar="RUN", help="a finished run, or its model file")
+    colorize.add_argument("--run", dest="model", required=True, metavar="RUN", help="a finished run, or its weights")
     colorize.add_argument("-o", "--out", required=True, type=Path, help="folder for the coloured pictures")
     colorize.add_argument("--temperature", type=float, help="of the annealed mean, > 0; the method's own by default")
     colorize.add_argument("--overwrite", action="store_true", help="replace pictures that are in the folder already")
@@ -57,11 +57,14 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         _add_settings(train)
 
     evaluate = command(_evaluate)
-    evaluate.add_argument("model", metavar="RUN", help="a finished run, or its model file")
+    evaluate.add_argument("model", metavar="RUN", help="a finished run, or its weights")
     _add_data(evaluate, "--data", default="photos")
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="write the scores of every picture here")
 
     _add_data(command(_data), "data")
+    weights = command(_weights)
+    weights.add_argument("name", choices=["zhang"], help="those of Zhang et al. 2016, 130 MB")
+    weights.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the file; the cache by default")
     audit = command(_prior).add_subparsers(required=True, metavar="audit").add_parser("audit", help="print the checks")
     audit.add_argument("file", type=Path, metavar="FILE", help=".npy, (Q,): the frequency of every bin")
     audit.add_argument("--centers", type=Path, metavar="FILE", help=".npy, (Q, 2), in ab; the 313 in gamut by default")
@@ -172,6 +175,14 @@ def _data(options: argparse.Namespace) -> int:
     lines = [f"{key:<8} {value}" for key, value in bank.summary().items()]
     lines += [f"skipped: {name} ({reason})" for name, reason in bank.skipped.items()]
     print(*lines, *(f"grey: {name}" for name in bank.grey), sep="\n")
+    return 0
+
+
+def _weights(options: argparse.Namespace) -> int:
+    """Download published weights, and print where they are."""
+    from colorstudy import release
+
+    print(release.download(options.out))
     return 0
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from colorstudy import release
 from colorstudy._checks import require, require_maps
 from colorstudy.color import merge, split
 from colorstudy.data import read
@@ -39,21 +40,21 @@ class Colorizer:
 
     @classmethod
     def load(cls, run_or_file: str | os.PathLike, device: str | torch.device | None = None) -> Colorizer:
-        """The colorizer of a finished run folder, or of a safetensors file of weights.
+        """The colorizer of a finished run folder, of a safetensors file of weights, or of a released ``.pth`` file.
 
         Raises
         ------
         FileNotFoundError
             If there is no such run or file, or the run is not finished.
         ValueError
-            If the file holds no model of ours.
+            If the file holds no model of ours, or is not the release that its name says (see `release.load`).
         """
         path = Path(run_or_file)
         if path.is_dir():
             if not (path / "model.safetensors").exists():
                 raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")
             path = path / "model.safetensors"
-        model = Model.load(path)
+        model = release.load(path) if path.suffix == ".pth" else Model.load(path)
         return cls(model, int(model.notes.get("size", 128)), device)
 
     def colorize(

@@ -119,12 +119,19 @@ METHODS = {
         Method("full", "classification", lam=0.5),
         # The same training as `class`, rebalanced when decoding.
         Method("class-posthoc", "classification", rebalance=1.0),
+        # The same three on the published network.
+        Method("zhang-l2", "regression", "zhang"),
+        Method("zhang-class", "classification", "zhang"),
+        Method("zhang-full", "classification", "zhang", lam=0.5),
         # Billaut et al. 2018: YUV, 32 bins, one-hot targets, weighted; the width of the smoothing is our choice.
         Method("colorunet", "classification", "colorunet", "yuv", "most_frequent", 0.5, 0.05, 1, 0.05),
         Method("convnet", "classification", "convnet", "yuv", "most_frequent", 0.5, 0.05, 1, 0.05),
     )
 }
-"""The named methods of the study."""
+"""The named methods of the study.
+
+Another network is ``dataclasses.replace(METHODS["zhang-full"], network="zhang-small")``, the twin that a laptop trains.
+"""
 
 
 class Model(nn.Module):

@@ -80,7 +80,7 @@ def test_help_imports_no_torch():
     code = "import sys; from colorstudy.cli import main\ntry: main(['--help'])\nfinally: print(sorted(sys.modules))"
     done = shell("-c", code)
     assert done.returncode == 0 and done.stderr == ""
-    for name in ("colorize", "train", "evaluate", "data", "prior"):
+    for name in ("colorize", "train", "evaluate", "data", "weights", "prior"):
         assert re.search(rf"^ +{name} +[A-Z]", done.stdout, re.MULTILINE)
     modules = done.stdout.splitlines()[-1]
     assert "'argparse'" in modules and "'torch'" not in modules and "'numpy'" not in modules
@@ -104,7 +104,7 @@ def test_wrong_arguments_show_the_usage(arguments, capsys):
     assert caught.value.code == 2 and "usage: colorstudy" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["colorize", "train", "evaluate", "data", "prior"])
+@pytest.mark.parametrize("command", ["colorize", "train", "evaluate", "data", "weights", "prior"])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([command, "--help"])

@@ -44,6 +44,11 @@ def test_the_three_of_zhang_and_the_two_of_billaut():
     assert get("full") is METHODS["full"] and get(METHODS["l2"]) is METHODS["l2"]
 
 
+def test_the_three_of_zhang_are_the_same_on_both_networks():
+    for name in ("l2", "class", "full"):
+        assert METHODS[f"zhang-{name}"] == replace(METHODS[name], name=f"zhang-{name}", network="zhang")
+
+
 def test_class_weights(images):
     assert torch.equal(build("class", images).target.weights, torch.ones(313))
     full = build("full", images).target.weights

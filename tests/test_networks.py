@@ -1,5 +1,8 @@
 """Networks layer by layer against the papers' lists, padding against a picture padded by hand, and their gradients."""
 
+from copy import deepcopy
+from functools import lru_cache
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -16,6 +19,11 @@ def picture(height, width, batch=2):
 
 def network(name, out_channels=5, seed=0):
     """A network with batch norms that fit its signals, so that its output depends on its input, in evaluation mode."""
+    return deepcopy(fitted(name, out_channels, seed))
+
+
+@lru_cache
+def fitted(name, out_channels, seed):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = build(name, out_channels).train()

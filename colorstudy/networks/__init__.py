@@ -7,13 +7,23 @@ s).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import nn
 
 from colorstudy._checks import require
 from colorstudy.networks.colorunet import ColorUNet, ConvNet
 from colorstudy.networks.compact import Compact
+from colorstudy.networks.zhang import Zhang
 
-NETWORKS: dict[str, type[nn.Module]] = {"compact": Compact, "colorunet": ColorUNet, "convnet": ConvNet}
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    "compact": Compact,
+    "colorunet": ColorUNet,
+    "convnet": ConvNet,
+    "zhang": Zhang,
+    "zhang-small": partial(Zhang, width=0.25),
+}
 
 
 def build(name: str, out_channels: int) -> nn.Module:
@@ -21,7 +31,7 @@ def build(name: str, out_channels: int) -> nn.Module:
 
     Parameters
     ----------
-    name : {"compact", "colorunet", "convnet"}
+    name : {"compact", "colorunet", "convnet", "zhang", "zhang-small"}
     out_channels : int
         Maps that it gives, as the target asks: 2 for a colour, Q for a distribution over Q bins.
 
