@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -79,6 +80,13 @@ def rarity(bank: ImageBank, bins: ColorBins) -> torch.Tensor:
     return prior.rebalancing_weights(p.clamp(min=1e-12), lam=0).float()
 
 
+@lru_cache(maxsize=2)
+def _yardstick(bank: ImageBank) -> tuple[ColorBins, torch.Tensor]:
+    """The bins and their `rarity` in `bank`, kept, since a study scores many colorizers on one bank."""
+    bins = ColorBins.in_gamut()
+    return bins, rarity(bank, bins)
+
+
 def evaluate(colorizer: Colors, bank: ImageBank, subset: str = "test", *, batch_size: int = 16) -> pd.DataFrame:
     """Scores of every picture of one subset of `bank`, each coloured from its own lightness.
 
@@ -96,8 +104,7 @@ def evaluate(colorizer: Colors, bank: ImageBank, subset: str = "test", *, batch_
     """
     require(subset in ("test", "train"), "subset", "'test' or 'train'", repr(subset))
     pictures = bank.test if subset == "test" else bank.train
-    bins = ColorBins.in_gamut()
-    weights = rarity(bank, bins)
+    bins, weights = _yardstick(bank)
     parts = []
     for start in range(0, len(pictures), batch_size):
         true = _as_batch(pictures.images[start : start + batch_size])

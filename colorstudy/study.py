@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import json
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -258,24 +259,27 @@ def ensure_runs(results: str | Path) -> list[Path]:
     return folders
 
 
-def scores(results: str | Path) -> pd.DataFrame:
-    """The per-image scores of all runs of `results`: columns ``method``, ``seed``, ``image`` and those of `evaluate`.
+def scores(runs: Iterable[str | Path]) -> pd.DataFrame:
+    """The per-image scores of run folders: columns ``method``, ``seed``, ``image`` and those of `evaluate`.
+
+    The folders are those of the profile, as `ensure_runs` gives them: a results folder may hold runs of an earlier one.
 
     Raises
     ------
     FileNotFoundError
-        If there is no scored run.
+        If a run is not scored, or there is none.
     """
     parts = []
-    for folder in sorted((Path(results) / "runs").glob("*")):
-        if (folder / "metrics.json").exists():
-            about = read_json(folder / "metrics.json")
-            part = pd.read_csv(folder / "images.csv")
-            part.insert(0, "seed", about["seed"])
-            part.insert(0, "method", about["method"])
-            parts.append(part)
+    for folder in map(Path, runs):
+        if not (folder / "metrics.json").exists():
+            raise FileNotFoundError(f"runs: expected scored runs, found no metrics.json in {folder}; see `make study`")
+        about = read_json(folder / "metrics.json")
+        part = pd.read_csv(folder / "images.csv")
+        part.insert(0, "seed", about["seed"])
+        part.insert(0, "method", about["method"])
+        parts.append(part)
     if not parts:
-        raise FileNotFoundError(f"results: expected scored runs, found none in {results}; see `make study`")
+        raise FileNotFoundError("runs: expected scored runs, found none; see `make study`")
     return pd.concat(parts, ignore_index=True)
 
 

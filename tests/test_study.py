@@ -123,5 +123,19 @@ def test_record_and_manifest(tmp_path):
 
 
 def test_scores_needs_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected scored runs, found none in .*make study"):
-        study.scores(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected scored runs, found none; see `make study`"):
+        study.scores([])
+    with pytest.raises(
+        FileNotFoundError, match=r"expected scored runs, found no metrics.json in .*l2-s0; see `make study`"
+    ):
+        study.scores([tmp_path / "l2-s0"])
+
+
+def test_scores_reads_the_runs_that_it_is_given_and_no_others(tmp_path):
+    for seed in (0, 1, 7):
+        folder = tmp_path / f"l2-s{seed}"
+        folder.mkdir()
+        (folder / "metrics.json").write_text(json.dumps({"method": "l2", "seed": seed}))
+        (folder / "images.csv").write_text("image,auc\na,0.5\n")
+    table = study.scores([tmp_path / "l2-s0", tmp_path / "l2-s1"])
+    assert table["seed"].tolist() == [0, 1] and table["method"].unique().tolist() == ["l2"]
