@@ -43,10 +43,15 @@ def sources(notebook):
 
 
 # Notebooks run in their own folder, as they do in JupyterLab, so their paths start with "..".
+def run_parameters(notebook, method, seed):
+    run = study.run_folder(RESULTS, method, seed)
+    start = study.start_of(run)
+    given = {"start": f"../{start}"} if start else {}
+    return parameters(notebook, method=method, seed=seed, run=f"../{run}", overwrite=True, **given)
+
+
 STEPS = {
-    (notebook, f"{method}-s{seed}"): parameters(
-        notebook, method=method, seed=seed, run=f"../{study.run_folder(RESULTS, method, seed)}", overwrite=True
-    )
+    (notebook, f"{method}-s{seed}"): run_parameters(notebook, method, seed)
     for method, seed in PROFILE.runs()
     for notebook in PER_RUN
 } | {notebook: parameters(notebook, results=f"../{RESULTS}") for notebook in ONCE}
@@ -63,9 +68,16 @@ rule all:
     default_target: True
 
 
+def start(wildcards):
+    """What a run that starts from another's network waits for."""
+    folder = study.start_of(f"{RESULTS}/runs/{wildcards.run}")
+    return [f"{folder}/train.json"] if folder else []
+
+
 rule train:
     input:
         sources("03-train")[1:],
+        start,
         notebook="notebooks/03-train.ipynb",
         parameters=lambda wildcards: STEPS["03-train", wildcards.run],
     output:

@@ -18,6 +18,8 @@ import colorstudy
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 1 a failure among its inputs, 2 a wrong argument or file, 130 an interruption."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:2] == ["data", "weights"]:  # they are data, too
+        argv = argv[1:]
     options = _parser(argv).parse_args(argv)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"colorstudy: warning: {message}", file=sys.stderr)
@@ -52,6 +54,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     train.add_argument("method", metavar="METHOD", help="such as l2, class or full")
     _add_data(train, "--data", default="photos")
     train.add_argument("-o", "--out", required=True, metavar="RUN", help="folder of the run")
+    train.add_argument("--start", metavar="RUN", help="a finished run, for a method that starts from another's network")
     train.add_argument("--overwrite", action="store_true", help="start anew where the folder holds another run")
     if argv[:1] == ["train"]:
         _add_settings(train)
@@ -145,7 +148,8 @@ def _train(options: argparse.Namespace) -> int:
     from colorstudy.training import TrainConfig, fit
 
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
-    fit(get(options.method), load(options.data, size=options.size), config, options.out, overwrite=options.overwrite)
+    bank = load(options.data, size=options.size)
+    fit(get(options.method), bank, config, options.out, start=options.start, overwrite=options.overwrite)
     return 0
 
 

@@ -115,6 +115,48 @@ def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth:
     return _plain(ax)
 
 
+def effects(table: pd.DataFrame, score: str, ax: Axes | None = None, *, by: str = "group") -> Axes:
+    """One score of `tables.effects_table`: a dot and its 95 % interval a variant, filled where it leaves out no effect.
+
+    Variants are drawn from top to bottom, with a gap and a heading wherever column `by` changes.
+    """
+    ax = _axes(ax, (4.5, 4))
+    part = table[table["score"] == score]
+    ax.axvline(0, color="0.3", lw=1, ls=":")
+    labels, place = {}, 0.0
+    for group, rows in part.groupby(by, sort=False):
+        labels[place] = f"{group}"
+        place -= 1
+        for _, row in rows.iterrows():
+            clear = row["verdict"] != "undecided"
+            ax.plot([row["low"], row["high"]], [place, place], color="0.45", lw=2, solid_capstyle="butt")
+            ax.plot(row["mean"], place, "o", ms=6, color="#b3254a", mfc=None if clear else "white")
+            labels[place] = f"{row['change']}"
+            place -= 1
+        place -= 0.4
+    ax.set(yticks=list(labels), yticklabels=list(labels.values()), ylim=(place + 0.6, 0.8))
+    ax.set_xlabel(f"change of {LABELS.get(score, score)}")
+    headings = set(part[by])
+    for tick, label in zip(ax.yaxis.get_major_ticks(), ax.get_yticklabels()):
+        if label.get_text() in headings:
+            label.set_fontweight("bold")
+            tick.tick1line.set_visible(False)
+    return _plain(ax)
+
+
+def against(table: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
+    """Two scores of `tables.main_table` against each other: a named dot a method, with both 95 % intervals."""
+    ax = _axes(ax, (8, 5))
+    for i, (_, row) in enumerate(table.iterrows()):
+        color = COLORS.get(row["method"], f"C{i % 10}")
+        ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y], row[y]], color=color, lw=1, alpha=0.35)
+        ax.plot([row[x], row[x]], [row[f"{y}_low"], row[f"{y}_high"]], color=color, lw=1, alpha=0.35)
+        ax.plot(row[x], row[y], "o", color=color, ms=6)
+        ax.annotate(row["method"], (row[x], row[y]), (5, 4), textcoords="offset points", fontsize=9, color=color)
+    ax.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y))
+    return _plain(ax)
+
+
 def curves(
     table: pd.DataFrame,
     x: str,

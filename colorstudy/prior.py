@@ -35,7 +35,7 @@ def count(images: torch.Tensor | np.ndarray | Iterable[torch.Tensor], bins: Colo
         If `images` holds no picture, or pictures of another shape.
     """
     counts = torch.zeros(len(bins), dtype=torch.long)
-    for batch in _batches(images):
+    for batch in batches(images):
         labels = bins.nearest(split(batch.to(bins.centers.device), bins.space)[1])
         counts += torch.bincount(labels.flatten(), minlength=len(bins)).cpu()
     return counts
@@ -70,7 +70,7 @@ def histogram(
     require(len(shape) == 2 and min(shape) >= 1, "shape", "two numbers of cells >= 1", shape)
     sizes = torch.tensor(shape)
     counts = torch.zeros(shape[0] * shape[1], dtype=torch.long)
-    for batch in _batches(images):
+    for batch in batches(images):
         chroma = split(batch, space)[1].permute(0, 2, 3, 1)  # (B, H, W, 2)
         cell = ((chroma / SPACES[space] + 1) / 2 * sizes).long().clamp(min=torch.tensor(0), max=sizes - 1)
         counts += torch.bincount((cell[..., 0] * shape[1] + cell[..., 1]).flatten(), minlength=len(counts))
@@ -204,7 +204,7 @@ def _frequencies(p: torch.Tensor, length: int | None = None) -> torch.Tensor:
     return p / p.sum()
 
 
-def _batches(images: torch.Tensor | np.ndarray | Iterable[torch.Tensor], size: int = 32) -> Iterable[torch.Tensor]:
+def batches(images: torch.Tensor | np.ndarray | Iterable[torch.Tensor], size: int = 32) -> Iterable[torch.Tensor]:
     """`images` as float batches (B, 3, H, W) in [0, 1]."""
     if isinstance(images, np.ndarray):
         require(

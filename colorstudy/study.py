@@ -49,7 +49,7 @@ class Profile:
         Baselines and methods, in the order of the tables.
     seeds : list of int
     notebooks : list of Path
-        In the order in which they run.
+        In the order in which they run; those that the profile skips are not among them.
     settings : dict
         Per notebook (by stem) the parameters that the profile sets.
     """
@@ -83,8 +83,9 @@ def load_profile(path: str | Path) -> Profile:
     Parameters
     ----------
     path : path
-        A YAML file in ``notebooks/profiles``, with the fields ``methods``, ``seeds``, ``parameters`` (for every
-        notebook that declares them) and ``notebooks`` (notebook -> parameters of that one).
+        A YAML file in ``notebooks/profiles``, with the fields ``methods``, ``seeds``, and if needed ``skip`` (notebooks
+        that it leaves out), ``parameters`` (for every notebook that declares them) and ``notebooks`` (notebook ->
+        parameters of that one).
 
     Raises
     ------
@@ -102,13 +103,16 @@ def load_profile(path: str | Path) -> Profile:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: expected YAML, got {error}") from None
     require(isinstance(content, dict), str(path), "a mapping", type(content).__name__)
-    content = {"parameters": {}, "notebooks": {}} | content
-    known = ["methods", "seeds", "parameters", "notebooks"]
+    content = {"skip": [], "parameters": {}, "notebooks": {}} | content
+    known = ["methods", "seeds", "skip", "parameters", "notebooks"]
     require(sorted(content) == sorted(known), str(path), f"the fields {known}", list(content))
-    methods, seeds, shared, own = (content[name] for name in known)
+    methods, seeds, skip, shared, own = (content[name] for name in known)
     allowed = [*BASELINES, *METHODS]
     require(isinstance(methods, list) and len(methods) > 0, f"{path}: methods", "a list of names", repr(methods))
     require(set(methods) <= set(allowed), f"{path}: methods", f"some of {allowed}", methods)
+    for method in methods:
+        start = METHODS[method].start if method in METHODS else ""
+        require(start in ("", *methods), f"{path}: methods", f"{start} too, as {method} starts from it", methods)
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
     require(
         whole and len(seeds) > 0 and len(set(seeds)) == len(seeds),
@@ -118,6 +122,9 @@ def load_profile(path: str | Path) -> Profile:
     )
 
     notebooks = sorted(path.parent.parent.glob("[0-9][0-9]-*.ipynb"))
+    stems = [notebook.stem for notebook in notebooks]
+    require(isinstance(skip, list) and set(skip) <= set(stems), f"{path}: skip", f"some of {stems}", repr(skip))
+    notebooks = [notebook for notebook in notebooks if notebook.stem not in skip]
     declared = {notebook.stem: notebook_parameters(notebook) for notebook in notebooks}
     unknown = set(own) - set(declared)
     require(not unknown, f"{path}: notebooks", f"some of {sorted(declared)}", sorted(unknown))
@@ -167,6 +174,14 @@ def notebook_sources(notebook: str | Path) -> list[Path]:
 def run_folder(results: str | Path, method: str, seed: int) -> Path:
     """``results/runs/<method>-s<seed>``."""
     return Path(results) / "runs" / f"{method}-s{seed}"
+
+
+def start_of(run: str | Path) -> Path | None:
+    """The run folder, of the same seed, that the run of a method starts from; None if it starts from none."""
+    run = Path(run)
+    method, _, seed = run.name.rpartition("-s")
+    start = METHODS[method].start if method in METHODS else ""
+    return run.with_name(f"{start}-s{seed}") if start else None
 
 
 def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd.DataFrame:
@@ -237,7 +252,10 @@ def ensure_trained(run: str | Path) -> Path:
         return run
     settings = load_profile(Path("profiles") / f"{run.parents[1].name}.yaml").defaults("03-train")
     chosen = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings} | {"seed": int(seed)}
-    return fit(method, load(settings["source"], size=settings["size"]), TrainConfig(**chosen), run)
+    start = start_of(run)
+    if start is not None:
+        ensure_trained(start)
+    return fit(method, load(settings["source"], size=settings["size"]), TrainConfig(**chosen), run, start=start)
 
 
 def ensure_runs(results: str | Path) -> list[Path]:

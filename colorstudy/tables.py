@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from colorstudy import statistics
 from colorstudy._checks import require
 from colorstudy._files import replacing, write_text
+from colorstudy.methods import Variant
 from colorstudy.metrics import SCORES
 
 HEADLINE = (
@@ -36,6 +38,29 @@ LABELS = {
     "colorfulness_ratio": "colourfulness / truth",
     "chroma_ratio": "chroma / truth",
 }
+
+SYSTEMS = {
+    "gray": "no colour",
+    "random": "the colours of another picture",
+    "l2": "our network, regression",
+    "class": "our network, classification",
+    "full": "our network, rebalanced classification",
+    "class-posthoc": "our network, classification rebalanced when decoding",
+    "zhang-l2": "Zhang et al. 2016, regression",
+    "zhang-l2-ft": "Zhang et al. 2016, regression from the trained zhang-full",
+    "zhang-class": "Zhang et al. 2016, classification",
+    "zhang-full": "Zhang et al. 2016, rebalanced classification",
+    "dahl": "Dahl 2016, reconstructed",
+    "cheng": "Cheng et al. 2015, reconstructed",
+    "colorunet": "Billaut et al. 2018",
+    "convnet": "Billaut et al. 2018, the milestone's network",
+}
+SYSTEMS |= {
+    name.replace("zhang", "zhang-small"): f"{words.replace('zhang-', 'zhang-small-')}, a quarter of the channels"
+    for name, words in SYSTEMS.items()
+    if name.startswith("zhang")
+}
+"""What each row of the table of systems is."""
 
 
 def main_table(scores: pd.DataFrame, methods: list[str], *, samples: int = 2000, seed: int = 0) -> pd.DataFrame:
@@ -103,6 +128,45 @@ def paired_table(
     table = pd.concat(parts, ignore_index=True)
     table["verdict"] = np.select([table["low"] > 0, table["high"] < 0], ["higher", "lower"], "undecided")
     return table[["difference", "score", "mean", "low", "high", "sign", "verdict"]]
+
+
+def effects_table(
+    scores: pd.DataFrame, variants: Mapping[str, Variant], names: list[str], *, samples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """What each variant changes: its scores minus those of its base, on the same images and seeds.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        As `study.scores` gives it; variants of which it holds no runs have no row.
+    variants : mapping of name -> `methods.Variant`
+    names : list of str
+        Scores to compare.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``group``, ``base``, ``variant``, ``change`` (in words), then those of `paired_table` from ``score`` on.
+    """
+    run = set(scores["method"])
+    chosen = {name: variant for name, variant in variants.items() if {name, variant.base} <= run}
+    parts = []
+    for name, variant in chosen.items():
+        part = paired_table(scores, [(name, variant.base)], names, samples=samples, seed=seed)
+        about = {"group": variant.group, "base": variant.base, "variant": name, "change": variant.words}
+        parts.append(part.drop(columns="difference").assign(**about)[[*about, *part.columns[1:]]])
+    require(
+        len(parts) > 0, "scores", f"runs of a variant and its base, some of {list(variants)}", f"only {sorted(run)}"
+    )
+    return pd.concat(parts, ignore_index=True)
+
+
+def published() -> pd.DataFrame:
+    """Table 1 of Zhang et al. 2016, as printed: AuC in percent, "amt" the share of people fooled, on ImageNet.
+
+    To read beside our tables, not to mix with them: other pictures, other sizes, other budgets.
+    """
+    return pd.read_csv(Path(__file__).with_name("zhang2016_table1.csv"))
 
 
 def readable(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:

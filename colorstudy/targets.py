@@ -13,6 +13,7 @@ from torch import nn
 from colorstudy._checks import require, require_maps
 from colorstudy.bins import ColorBins
 from colorstudy.color import SPACES, check_space
+from colorstudy.filters import gaussian_blur
 
 
 class Regression(nn.Module):
@@ -27,6 +28,9 @@ class Regression(nn.Module):
     sampling : {"area", "point"}
         How a truth that is larger than the output comes to its size: each output pixel takes the mean of its area, or
         its first pixel, as the released code of Zhang et al. does at stride 4.
+    blurs : tuple of int
+        Widths in pixels, odd, of Gaussian blurs: the loss is the mean of the error's own and that of each blurred copy
+        of both sides (Dahl 2016, with 3 and 5). Blurring is linear, so it is the error that is blurred.
 
     Attributes
     ----------
@@ -36,11 +40,12 @@ class Regression(nn.Module):
 
     out_channels = 2
 
-    def __init__(self, space: str = "lab", *, sampling: str = "area") -> None:
+    def __init__(self, space: str = "lab", *, sampling: str = "area", blurs: tuple[int, ...] = ()) -> None:
         super().__init__()
         check_space(space)
         _check_sampling(sampling)
-        self.space, self.sampling = space, sampling
+        require(all(size >= 1 and size % 2 == 1 for size in blurs), "blurs", "odd widths", blurs)
+        self.space, self.sampling, self.blurs = space, sampling, blurs
 
     def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """Half the squared distance between decoded output and chroma, mean over pixels, in squared chroma units.
@@ -62,7 +67,8 @@ class Regression(nn.Module):
         """
         _check_pair(output, chroma, self.out_channels)
         error = self.decode(output) - _at_size_of(output, chroma, self.sampling)
-        return error.square().sum(dim=1).mean() / 2
+        errors = [error, *(gaussian_blur(error, size) for size in self.blurs)]
+        return sum(e.square().sum(dim=1).mean() / 2 for e in errors) / len(errors)
 
     def decode(self, output: torch.Tensor) -> torch.Tensor:
         """Chroma (B, 2, h, w) of `output` (B, 2, h, w), in float32."""

@@ -12,6 +12,8 @@ The loop knows no colour: it asks a model for the loss of a batch. A run folder 
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 import shutil
 import time
@@ -28,7 +30,7 @@ from tqdm.auto import tqdm
 from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import code_hash, digest, provenance
-from colorstudy.data import ImageBank, crops, to_float
+from colorstudy.data import ImageBank, batch
 from colorstudy.methods import Method, Model, get
 
 
@@ -53,8 +55,6 @@ class TrainConfig:
         Peak of the one-cycle schedule.
     weight_decay : float
         Of AdamW, on the convolutions' kernels only.
-    augment : bool
-        Random windows and flips, or the whole picture each time.
     seed : int
         Of the weights, the batches and the augmentation.
     precision : str
@@ -77,7 +77,6 @@ class TrainConfig:
     crop: int = 64
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    augment: bool = True
     seed: int = 0
     precision: str = "32-true"
     interval: int = _incidental(100)
@@ -91,7 +90,6 @@ class TrainConfig:
         for name in ("seed", "threads"):
             value = getattr(self, name)
             require(type(value) is int and value >= 0, name, "an integer >= 0", repr(value))
-        require(isinstance(self.augment, bool), "augment", "True or False", repr(self.augment))
         require(
             _is_number(self.learning_rate) and self.learning_rate > 0,
             "learning_rate",
@@ -116,6 +114,7 @@ def fit(
     config: TrainConfig,
     out_dir: str | Path,
     *,
+    start: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Train `method` on the training pictures of `data`, or go on where an earlier call stopped.
@@ -131,6 +130,8 @@ def fit(
     config : TrainConfig
     out_dir : path
         The run folder, made if needed. Two processes may ask for the same run: the second waits for the first.
+    start : path, optional
+        For a method that starts from another's network (`Method.start`): a finished run of that one.
     overwrite : bool
         Start anew where `out_dir` holds a run of another method, config, data or code, instead of refusing.
 
@@ -142,24 +143,26 @@ def fit(
     Raises
     ------
     ValueError
-        If `out_dir` holds another run (the message names the field), or a crop is larger than the pictures.
+        If `out_dir` holds another run (the message names the field), a crop is larger than the pictures, or `start` is
+        missing, spare or a run of another method.
     FloatingPointError
         If the loss stops being finite; the last checkpoint stays.
     """
     method, out_dir = get(method), Path(out_dir)
     side = data.images.shape[1]
     require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
+    began = _start(method, start)
     fabric = _fabric(config)
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock"):
-        if _prepare(method, data, config, out_dir, overwrite):
+        if _prepare(method, data, config, start, out_dir, overwrite):
             print(f"{out_dir.name}: already trained", flush=True)
         else:
             threads = torch.get_num_threads()
             torch.set_num_threads(config.threads or threads)
             try:
                 with torch.random.fork_rng():
-                    _train(fabric, method, data, config, out_dir)
+                    _train(fabric, method, data, config, began, out_dir)
             finally:
                 torch.set_num_threads(threads)
     return out_dir
@@ -171,14 +174,33 @@ def history(run: str | Path) -> list[dict[str, float]]:
         return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
 
-def _prepare(method: Method, data: ImageBank, config: TrainConfig, out_dir: Path, overwrite: bool) -> bool:
+def _start(method: Method, start: str | Path | None) -> Model | None:
+    """The trained model that `method` starts from, if any."""
+    got = "none" if start is None else str(start)
+    wanted = f"a finished run of {method.start}" if method.start else f"none, as {method.name} starts from none"
+    require((start is not None) == bool(method.start), "start", wanted, got)
+    if start is None:
+        return None
+    path = Path(start) / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"start: expected a finished run of {method.start}, found no {path}")
+    model = Model.load(path)
+    require(model.method.name == method.start, "start", f"a run of {method.start}", f"one of {model.method.name}")
+    return model
+
+
+def _prepare(
+    method: Method, data: ImageBank, config: TrainConfig, start: str | Path | None, out_dir: Path, overwrite: bool
+) -> bool:
     """Claim `out_dir` for this run; True if it is finished already."""
     description = {
-        "method": asdict(method),
+        "method": json.loads(json.dumps(asdict(method))),  # as it will be read back: a tuple is a list
         "config": config.identity(),
         "data": {"name": data.name, "hash": data.hash},
         "code": code_hash(__name__),
     }
+    if start is not None:
+        description["start"] = hashlib.sha256((Path(start) / "model.safetensors").read_bytes()).hexdigest()[:16]
     description["hash"] = digest(description)
     path = out_dir / "run.json"
     if path.exists():
@@ -222,11 +244,15 @@ def _fabric(config: TrainConfig) -> Fabric:
         raise ValueError(f"config: expected a device and a precision of this machine, got {asked}: {error}") from None
 
 
-def _train(fabric: Fabric, method: Method, data: ImageBank, config: TrainConfig, out_dir: Path) -> None:
+def _train(
+    fabric: Fabric, method: Method, data: ImageBank, config: TrainConfig, start: Model | None, out_dir: Path
+) -> None:
     images = data.train.images
     fabric.launch()
     torch.manual_seed(config.seed)
     model = method.build(images)
+    if start is not None:
+        model.start_from(start)
     optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
     run, stepper = fabric.setup(model, optimizer)
@@ -235,15 +261,15 @@ def _train(fabric: Fabric, method: Method, data: ImageBank, config: TrainConfig,
     # After the setup, which moves the parameters: the optimizer's state then follows them to their device.
     step, seconds = _resume(out_dir, model, optimizer, schedule)
 
+    shown = {"augmentation": method.augmentation, "divided_twice": method.fault == "divided-twice"}
+    shown |= {"batch_size": config.batch_size, "crop": config.crop, "seed": config.seed}
     bar = tqdm(total=config.steps, initial=step, desc=out_dir.name, unit="step", mininterval=1, leave=False)
     while step < config.steps:
         started, losses, rates = time.perf_counter(), [], []
         for step in range(step, min(step + config.interval, config.steps)):  # noqa: B020 - goes on below
-            batch = crops(
-                images, step, batch_size=config.batch_size, crop=config.crop, seed=config.seed, augment=config.augment
-            )
+            rgb = batch(images, step, **shown, device=fabric.device)
             with fabric.autocast():  # on one device Fabric calls a method as it is, outside of its precision
-                loss = run.loss(to_float(fabric.to_device(batch), config.crop))
+                loss = run.loss(rgb)
             stepper.zero_grad(set_to_none=True)
             fabric.backward(loss)
             stepper.step()
@@ -269,7 +295,11 @@ def _train(fabric: Fabric, method: Method, data: ImageBank, config: TrainConfig,
         )
     bar.close()
 
-    model.save(out_dir / "model.safetensors", size=str(working_size(images.shape[1], config)), data=data.name)
+    model.save(
+        out_dir / "model.safetensors",
+        size=str(working_size(images.shape[1], config.crop, method.augmentation)),
+        data=data.name,
+    )
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "loss": losses_at_end(out_dir)}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     write_json(out_dir / "train.json", summary | {"provenance": provenance()})
@@ -281,16 +311,25 @@ def losses_at_end(run: str | Path, steps: int = 50) -> float:
     return sum(row["loss"] for row in rows) / len(rows)
 
 
-def working_size(side: int, config: TrainConfig) -> int:
+def working_size(side: int, crop: int, augmentation: str = "crops") -> int:
     """The size at which a trained network should see a picture: that at which training showed it, on average.
 
     Windows of a side uniform in [crop, S] are resized to the crop, so training shrinks pictures of side S by crop /
     window, ln(S / crop) / (S / crop - 1) on average. At another scale a network that knows few pictures does clearly
     worse (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+
+    Parameters
+    ----------
+    side, crop : int
+        Of the training pictures and of the squares trained on, in pixels.
+    augmentation : {"none", "crops", "views"}
+        See `data.batch`: five of seven views are shrunk to the crop, two not at all.
     """
-    if not config.augment or side == config.crop:
-        return config.crop
-    ratio = side / config.crop
+    if augmentation == "none" or side == crop:
+        return crop
+    if augmentation == "views":
+        return round((5 * crop + 2 * side) / 7)
+    ratio = side / crop
     return round(side * math.log(ratio) / (ratio - 1))
 
 

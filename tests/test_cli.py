@@ -1,5 +1,6 @@
 """Every command, its exit codes and its one-line errors, with a tiny run trained by the command itself."""
 
+import json
 import os
 import re
 import subprocess
@@ -20,7 +21,7 @@ from colorstudy.colorize import Colorizer
 from colorstudy.methods import Model
 from colorstudy.training import TrainConfig, history
 
-SETTINGS = "--steps 2 --batch-size 2 --crop 16 --no-augment --seed 3 --interval 1 --accelerator cpu --threads 1"
+SETTINGS = "--steps 2 --batch-size 2 --crop 16 --seed 3 --interval 1 --accelerator cpu --threads 1"
 
 
 def picture(height=24, width=32, seed=0):
@@ -131,15 +132,25 @@ def test_settings_reach_the_training(photos, tmp_path, monkeypatch):
     assert train(photos, tmp_path, "--learning-rate", "1e-4", "--precision", "bf16-mixed", "--overwrite") == 0
     ((method, bank, config, out), options) = calls[0]
     expected = TrainConfig(
-        steps=2, batch_size=2, crop=16, augment=False, seed=3, interval=1, accelerator="cpu", threads=1,
+        steps=2, batch_size=2, crop=16, seed=3, interval=1, accelerator="cpu", threads=1,
         learning_rate=1e-4, precision="bf16-mixed",
     )  # fmt: skip
     assert (method.name, bank.name, config, out, options) == (
-        "class", "pictures", expected, str(tmp_path), {"overwrite": True},
+        "class", "pictures", expected, str(tmp_path), {"overwrite": True, "start": None},
     )  # fmt: skip
     assert bank.images.shape[1] == 24
     assert main(["train", "l2", "--data", str(photos), "-o", str(tmp_path)]) == 0
-    assert calls[1][0][2] == TrainConfig() and calls[1][1] == {"overwrite": False}
+    assert calls[1][0][2] == TrainConfig() and calls[1][1] == {"overwrite": False, "start": None}
+
+
+def test_a_method_that_starts_from_another_takes_its_run(photos, tmp_path, capsys):
+    settings = ["--data", str(photos), "--size", "24", *SETTINGS.split()]
+    assert main(["train", "zhang-small-full", *settings, "-o", str(tmp_path / "full")]) == 0
+    tuned = ["train", "zhang-small-l2-ft", *settings, "-o", str(tmp_path / "tuned")]
+    assert main(tuned) == 2
+    assert "start: expected a finished run of zhang-small-full, got none" in capsys.readouterr().err
+    assert main([*tuned, "--start", str(tmp_path / "full")]) == 0
+    assert "start" in json.loads((tmp_path / "tuned" / "run.json").read_text())
 
 
 def test_training_goes_on_or_refuses(run, photos, capsys):

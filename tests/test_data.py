@@ -8,6 +8,7 @@ import sys
 import time
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,8 @@ from PIL import Image, ImageCms
 
 from colorstudy import data
 from colorstudy.data import bank as banks
-from colorstudy.data import cache, crops, folder, legacy_photos, load, read, to_float
-from colorstudy.data.batches import _order
+from colorstudy.data import batch, cache, crops, folder, legacy_photos, load, read, to_float
+from colorstudy.data.batches import NOISE, _order
 from colorstudy.data.photos import PHOTOS
 from colorstudy.data.readers import fit, max_chroma
 
@@ -672,3 +673,64 @@ def test_crops_are_fast():
     for step in range(20):
         crops(images, step, batch_size=64, crop=64, seed=0)
     assert 20 * 64 / (time.perf_counter() - start) > 2000  # usually above 50,000 a second; a loaded machine gets slack
+
+
+# --- batches as training sees them ---
+
+
+def test_batch_is_the_crops_or_the_whole_pictures_as_numbers(coded):
+    options = {"batch_size": 8, "crop": 6, "seed": 3}
+    for augmentation, augment in (("crops", True), ("none", False)):
+        rgb = batch(coded, 5, augmentation=augmentation, **options)
+        assert torch.equal(rgb, to_float(crops(coded, 5, augment=augment, **options), 6))
+    with pytest.raises(ValueError, match=r"augmentation: expected one of \('none', 'crops', 'views'\), got 'all'"):
+        batch(coded, 5, augmentation="all", **options)
+
+
+@pytest.fixture(scope="module")
+def smooth():
+    """Six smooth pictures (6, 32, 32, 3) without symmetry."""
+    small = np.random.default_rng(1).integers(30, 226, (6, 5, 5, 3), np.uint8)
+    return np.stack([np.array(Image.fromarray(s).resize((32, 32), Image.Resampling.BICUBIC)) for s in small])
+
+
+def test_views_are_the_seven_and_equally_frequent(smooth):
+    """Each view is recognised by what it must equal; the noise by its strength."""
+    counts = Counter()
+    for step in range(60):
+        options = {"batch_size": 12, "crop": 16, "seed": 0}
+        whole = crops(smooth, step, **options, augment=False)
+        for source, view in zip(whole, batch(smooth, step, augmentation="views", **options)):
+            plain = to_float(source[None], 16)[0]
+            windows = (source.float() / 255).unfold(1, 16, 1).unfold(2, 16, 1)  # (3, 17, 17, 16, 16)
+            if torch.equal(view, plain):
+                counts["whole"] += 1
+            elif torch.equal(view, plain.flip(-1)):
+                counts["mirrored"] += 1
+            elif (windows == view[:, None, None]).all(dim=(0, 3, 4)).any():
+                counts["window"] += 1
+            else:
+                strength = (view - plain)[(plain > 0.3) & (plain < 0.7)].std()
+                nearest = min(NOISE, key=lambda s: abs(s - strength))
+                assert strength == pytest.approx(nearest, rel=0.2)
+                counts[f"noise {nearest}"] += 1
+    assert set(counts) == {"whole", "mirrored", "window", *(f"noise {s}" for s in NOISE)}
+    expected = {name: 720 / 7 * (2 if name == "window" else 1) for name in counts}
+    assert all(abs(counts[name] - n) < 4 * n**0.5 for name, n in expected.items()), counts
+
+
+def test_views_divided_twice_are_nearly_black_in_three_of_seven(smooth):
+    options = {"augmentation": "views", "batch_size": 280, "crop": 16, "seed": 0}
+    sound, faulty = batch(smooth, 0, **options), batch(smooth, 0, **options, divided_twice=True)
+    black = faulty.amax((1, 2, 3)) < 0.004
+    assert 0.3 < black.float().mean() < 0.55
+    assert torch.equal(sound[~black], faulty[~black])
+    assert torch.allclose(sound[black], faulty[black] * 255, atol=1e-6)
+    assert sound.min() >= 0 and sound.max() <= 1 and sound.amax((1, 2, 3)).min() > 0.1
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_processes_share_the_global_views(smooth, world_size):
+    options = {"augmentation": "views", "batch_size": 8, "crop": 12, "seed": 4}
+    shares = [batch(smooth, 3, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
+    assert torch.equal(torch.cat(shares), batch(smooth, 3, **options))

@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 
 from colorstudy import figures, tables
 from colorstudy.bins import ColorBins
+from colorstudy.evaluation import BASELINES
+from colorstudy.methods import METHODS, VARIANTS, Variant
 from colorstudy.metrics import SCORES
 
 
@@ -51,6 +53,41 @@ def test_paired_table_gives_verdicts(scores):
     assert table["difference"].tolist() == ["full - l2", "gray - full", "l2 - l2"]
 
 
+def test_effects_table_compares_each_variant_with_its_base(scores):
+    variants = {
+        "full": Variant("l2", "targets", "rebalanced", {}),
+        "gray": Variant("full", "baselines", "no colour", {}),
+        "class": Variant("l2", "targets", "not run", {}),
+    }
+    table = tables.effects_table(scores, variants, ["auc", "rmse"], samples=200)
+    assert table[["group", "base", "variant", "change"]].drop_duplicates().to_numpy().tolist() == [
+        ["targets", "l2", "full", "rebalanced"], ["baselines", "full", "gray", "no colour"],
+    ]  # fmt: skip
+    pairs = tables.paired_table(scores, [("full", "l2"), ("gray", "full")], ["auc", "rmse"], samples=200)
+    pd.testing.assert_frame_equal(table[pairs.columns[1:]], pairs.drop(columns="difference"))
+    with pytest.raises(ValueError, match="scores: expected runs of a variant and its base, some of"):
+        tables.effects_table(scores[scores["method"] == "l2"], variants, ["auc"])
+
+
+def test_effects_are_filled_where_they_leave_out_zero(scores):
+    variants = {"full": Variant("l2", "targets", "rebalanced", {}), "l2": Variant("l2", "targets", "the same", {})}
+    table = tables.effects_table(scores, variants, ["auc"], samples=200)
+    ax = figures.effects(table, "auc")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["targets", "rebalanced", "the same"]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [True, False]
+
+
+def test_every_system_of_the_study_is_named():
+    assert set(tables.SYSTEMS) == {*BASELINES, *METHODS} - set(VARIANTS)
+
+
+def test_the_published_table_is_as_printed():
+    table = tables.published().set_index("method")
+    assert table.loc["full", ["auc", "auc_rebalanced", "amt_fooled"]].tolist() == [89.5, 67.3, 32.3]
+    assert table.loc["gray", ["auc", "auc_rebalanced"]].tolist() == [89.1, 58.0] and len(table) == 9
+
+
 def test_saved_table_reads_back(scores, tmp_path):
     table = tables.main_table(scores, ["gray", "l2"], samples=100)
     path = tables.save(table, tmp_path / "tables" / "main")
@@ -68,9 +105,10 @@ def test_saved_table_reads_back(scores, tmp_path):
         lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax),
         lambda ax, s: figures.on_plane(torch.linspace(0, 1, 313), ColorBins.in_gamut(), ax, label="p"),
         lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"], samples=50), "auc", ax, truth=1.0),
+        lambda ax, s: figures.against(tables.main_table(s, ["l2", "full"], samples=50), "rmse", "auc", ax),
         lambda ax, s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc", ax),
     ],
-    ids=["chroma_plane", "on_plane", "intervals", "curves"],
+    ids=["chroma_plane", "on_plane", "intervals", "against", "curves"],
 )  # fmt: skip
 def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
     _, ax = plt.subplots()

@@ -71,7 +71,7 @@ BASE = "methods: [l2]\nseeds: [0]\n"
         (BASE + "notebooks: {03-train: {stepz: 5}}\n", "03-train: expected parameters among .*'steps'.* got 'stepz'"),
         (BASE + "notebooks: {03-trian: {steps: 5}}\n", r"notebooks: expected some of .* got \['03-trian'\]"),
         (BASE + "notebooks: {03-train: {learning_rate: 1e-4}}\n", "learning_rate: expected float, .* got '1e-4'"),
-        (BASE + "notebooks: {03-train: {augment: 'true'}}\n", "augment: expected bool, .* got 'true'"),
+        (BASE + "notebooks: {03-train: {overwrite: 'true'}}\n", "overwrite: expected bool, .* got 'true'"),
         (BASE + "notebooks: {03-train: {steps: true}}\n", "steps: expected int, .* got True"),
         (BASE + "seed: 3\n", "expected the fields"),
     ],

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy.bins import ColorBins
+from colorstudy.filters import gaussian_blur
 from colorstudy.targets import Classification, Regression
 
 
@@ -139,6 +140,19 @@ def test_regression_is_equation_1(chroma, generator):
     assert target.loss(chroma / 110, chroma).item() == pytest.approx(0, abs=1e-6)
     loss.backward()
     assert torch.allclose(output.grad, 110 * (target.decode(output) - chroma).detach() / 60, rtol=1e-4)
+
+
+def test_blurred_regression_is_the_mean_error_under_each_blur(chroma, generator):
+    """Dahl's loss as he states it: blurred copies of both sides are compared."""
+    output = torch.randn(2, 2, 6, 5, generator=generator)
+    target = Regression("lab", blurs=(3, 5))
+    sides = [(target.decode(output), chroma)]
+    sides += [tuple(gaussian_blur(side, size) for side in sides[0]) for size in (3, 5)]
+    expected = sum((a - b).square().sum(1).mean() / 2 for a, b in sides) / 3
+    assert target.loss(output, chroma).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert target.loss(output, chroma) < Regression("lab").loss(output, chroma)  # noise is blurred away
+    with pytest.raises(ValueError, match=r"blurs: expected odd widths, got \(4,\)"):
+        Regression("lab", blurs=(4,))
 
 
 def test_decode_inverts_a_certain_prediction(bins):

@@ -82,9 +82,9 @@ def test_a_run_is_complete(finished):
 @pytest.mark.parametrize("side, crop", [(128, 64), (24, 16), (96, 95), (64, 64)])
 def test_the_working_size_is_that_of_training_on_average(side, crop):
     windows = np.arange(crop, side + 1)
-    config = TrainConfig(crop=crop)
-    assert training.working_size(side, config) == pytest.approx((side * crop / windows).mean(), abs=1)
-    assert training.working_size(side, replace(config, augment=False)) == crop
+    assert training.working_size(side, crop) == pytest.approx((side * crop / windows).mean(), abs=1)
+    assert training.working_size(side, crop, "none") == crop
+    assert training.working_size(side, crop, "views") == round((5 * crop + 2 * side) / 7)
 
 
 def test_the_log_has_one_row_a_step(finished):
@@ -143,12 +143,12 @@ def test_only_training_pictures_are_seen(finished, bank, tmp_path):
 
 
 def test_augmentation_can_be_left_out(finished, bank, tmp_path):
-    fit("l2", bank, replace(CONFIG, augment=False, crop=24), tmp_path)
+    fit(replace(METHODS["l2"], augmentation="none"), bank, replace(CONFIG, crop=24), tmp_path)
     assert weights(tmp_path) != weights(finished)
 
 
 def test_the_loss_falls(bank, tmp_path):
-    fit("l2", bank, replace(CONFIG, steps=40, interval=20, augment=False), tmp_path)
+    fit("l2-unaugmented", bank, replace(CONFIG, steps=40, interval=20), tmp_path)
     losses = [row["loss"] for row in history(tmp_path)]
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
 
@@ -175,6 +175,50 @@ def test_half_precision_trains_nearly_the_same(bank, tmp_path):
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
 
 
+@pytest.fixture(scope="module")
+def trained(bank, tmp_path_factory):
+    """A finished run of the small twin's `full`, not to be changed."""
+    return fit("zhang-small-full", bank, replace(CONFIG, steps=2), tmp_path_factory.mktemp("runs") / "full")
+
+
+def test_fine_tuning_starts_from_the_trained_network_but_for_its_last_layer(trained, bank, tmp_path):
+    """Steps so small that nothing moves show where training started."""
+    config = replace(CONFIG, steps=1, learning_rate=1e-12)
+    tuned = Model.load(fit("zhang-small-l2-ft", bank, config, tmp_path / "tuned", start=trained) / "model.safetensors")
+    full = Model.load(trained / "model.safetensors")
+    shared = {name for name, p in full.network.named_parameters() if not name.startswith(("model8.6", "model_out"))}
+    ours, theirs = dict(tuned.network.named_parameters()), dict(full.network.named_parameters())
+    assert set(ours) - shared == {"model8.6.weight", "model8.6.bias"} and ours["model8.6.weight"].shape[0] == 2
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-9) for name in shared)
+    fresh = Model.load(fit("zhang-small-l2", bank, config, tmp_path / "fresh") / "model.safetensors").network
+    assert not torch.allclose(fresh.model1[0].weight, ours["model1.0.weight"], atol=1e-3)
+
+
+def test_a_start_is_part_of_what_a_run_is(trained, bank, tmp_path):
+    config = replace(CONFIG, steps=1)
+    run = fit("zhang-small-l2-ft", bank, config, tmp_path / "tuned", start=trained)
+    fit("zhang-small-l2-ft", bank, config, run, start=trained)  # finished: nothing to do
+    other = fit("zhang-small-full", bank, replace(CONFIG, steps=1), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"holds another run, start was '[0-9a-f]{16}' and is now"):
+        fit("zhang-small-l2-ft", bank, config, run, start=other)
+
+
+@pytest.mark.parametrize(
+    "method, start, error, message",
+    [
+        ("zhang-small-l2-ft", None, ValueError, "start: expected a finished run of zhang-small-full, got none"),
+        ("l2", "full", ValueError, "start: expected none, as l2 starts from none, got .*full"),
+        ("zhang-small-l2-ft", "nowhere", FileNotFoundError, "start: expected a finished run of zhang-small-full"),
+        ("zhang-l2-ft", "full", ValueError, "start: expected a run of zhang-full, got one of zhang-small-full"),
+        (replace(METHODS["l2"], start="zhang-small-full"), "full", ValueError,
+         "start: expected the network of l2, compact, but for one layer, got zhang-small-full, zhang-small"),
+    ],
+)  # fmt: skip
+def test_a_wrong_start_is_refused(trained, bank, tmp_path, method, start, error, message):
+    with pytest.raises(error, match=message):
+        fit(method, bank, CONFIG, tmp_path / "run", start=start and trained.with_name(start))
+
+
 def test_what_the_caller_has_set_stays(bank, tmp_path):
     threads = torch.get_num_threads()
     torch.manual_seed(7), np.random.seed(7), random.seed(7)  # noqa: NPY002 - the global state is what is tested
@@ -194,7 +238,10 @@ def test_what_the_caller_has_set_stays(bank, tmp_path):
     [
         ({"config": replace(CONFIG, learning_rate=1e-3)}, r"config\.learning_rate was 0\.002 and is now 0\.001"),
         ({"config": replace(CONFIG, seed=3)}, r"config\.seed was 0 and is now 3"),
-        ({"config": replace(CONFIG, augment=False)}, r"config\.augment was True and is now False"),
+        (
+            {"method": replace(METHODS["l2"], augmentation="none")},
+            r"method\.augmentation was 'crops' and is now 'none'",
+        ),
         ({"method": "class"}, r"method\.name was 'l2' and is now 'class'"),
         ({"method": replace(METHODS["l2"], space="yuv")}, r"method\.space was 'lab' and is now 'yuv'"),
         ({"data": tiny_bank(1)}, r"data\.hash was 'hash of 0' and is now 'hash of 1'"),
@@ -518,7 +565,6 @@ def test_weights_and_optimizer_are_restored_on_the_device_of_the_model(bank, tmp
         ({"learning_rate": True}, "^learning_rate: expected a number > 0, got True"),
         ({"learning_rate": float("nan")}, "^learning_rate: expected a number > 0, got nan"),
         ({"weight_decay": -0.1}, "^weight_decay: expected a number >= 0, got -0.1"),
-        ({"augment": "true"}, "^augment: expected True or False, got 'true'"),
     ],
 )
 def test_settings_are_checked(fields, message):

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from colorstudy._checks import require
 from colorstudy.data.bank import ImageBank, ImageSet
-from colorstudy.data.batches import crops, to_float
+from colorstudy.data.batches import batch, crops, to_float
 from colorstudy.data.folder import folder
 from colorstudy.data.photos import legacy_photos, photos
 from colorstudy.data.readers import read
 
-__all__ = ["ImageBank", "ImageSet", "crops", "folder", "legacy_photos", "load", "photos", "read", "to_float"]
+__all__ = ["ImageBank", "ImageSet", "batch", "crops", "folder", "legacy_photos", "load", "photos", "read", "to_float"]
 
 
 def load(source: str | os.PathLike, **options) -> ImageBank:

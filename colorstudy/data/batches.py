@@ -14,7 +14,73 @@ from torch.nn import functional as F
 
 from colorstudy._checks import require
 
-_CROPS, _ORDER = range(2)  # the streams of random numbers under one seed
+AUGMENTATIONS = ("none", "crops", "views")
+"""How training may show a picture: see `batch`."""
+
+NOISE = (0.02, 0.05, 0.1)
+"""Standard deviations of the three noise views, of values in [0, 1]."""
+
+_CROPS, _ORDER, _VIEWS = range(3)  # the streams of random numbers under one seed
+
+
+def batch(
+    images: np.ndarray,
+    step: int,
+    *,
+    augmentation: str,
+    batch_size: int,
+    crop: int,
+    seed: int,
+    rank: int = 0,
+    world_size: int = 1,
+    device: str | torch.device = "cpu",
+    divided_twice: bool = False,
+) -> torch.Tensor:
+    """What this process trains on in one step.
+
+    Parameters
+    ----------
+    images, step, batch_size, crop, seed, rank, world_size
+        As of `crops`.
+    augmentation : {"none", "crops", "views"}
+        Whole pictures; random windows and flips of them (`crops`); or one of seven views of each, drawn for it: whole,
+        mirrored, whole with noise of three strengths, or one of two windows of side `crop` at random places. That
+        Billaut et al. 2018 feed seven views, three of them noisy, is known; the other four, the strengths (`NOISE`) and
+        the side are assumed.
+    device : str or torch.device
+    divided_twice : bool
+        Reproduces a defect of their released code: noise views are divided by 255 once more.
+
+    Returns
+    -------
+    float32 tensor (batch_size // world_size, 3, crop, crop)
+        sRGB in [0, 1], on `device`.
+
+    Raises
+    ------
+    ValueError
+        As `crops`, or if there is no such augmentation.
+    """
+    require(augmentation in AUGMENTATIONS, "augmentation", f"one of {AUGMENTATIONS}", repr(augmentation))
+    share = {"batch_size": batch_size, "crop": crop, "seed": seed, "rank": rank, "world_size": world_size}
+    whole = crops(images, step, **share, augment=augmentation == "crops").to(device)
+    rgb = to_float(whole, crop)
+    if augmentation != "views":
+        return rgb
+    # Again all numbers of the global batch, then this process's slice.
+    generator = _generator(seed, _VIEWS, step)
+    kinds = torch.randint(7, (batch_size,), generator=generator)
+    corners = torch.randint(whole.shape[-1] - crop + 1, (batch_size, 2), generator=generator)
+    noise = torch.randn((batch_size, 3, crop, crop), generator=generator)
+    mine = slice(rank * len(rgb), (rank + 1) * len(rgb))
+    for i, (kind, (top, left)) in enumerate(zip(kinds[mine].tolist(), corners[mine].tolist())):
+        if kind == 1:
+            rgb[i] = rgb[i].flip(-1)
+        elif 2 <= kind <= 4:
+            rgb[i] = (rgb[i] + NOISE[kind - 2] * noise[mine][i].to(device)).clamp(0, 1) / (255 if divided_twice else 1)
+        elif kind >= 5:
+            rgb[i] = to_float(whole[i : i + 1, :, top : top + crop, left : left + crop], crop)[0]
+    return rgb
 
 
 def crops(
