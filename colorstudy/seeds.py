@@ -10,16 +10,19 @@ from __future__ import annotations
 import os
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
 from colorstudy._checks import require, require_maps
+from colorstudy.color import split
 from colorstudy.colorize import Colorizer, shrunk
+from colorstudy.data import ImageBank
 from colorstudy.diffusion import diffuse
 from colorstudy.methods import Model
 
-__all__ = ["KINDS", "SeedColorizer", "colorize_by_seeds", "confidence", "diffuse"]
+__all__ = ["KINDS", "SeedColorizer", "by_confidence", "colorize_by_seeds", "confidence", "confidence_map", "diffuse"]
 
 KINDS = ("top", "ratio")
 """Measures of confidence: see `confidence`."""
@@ -57,6 +60,64 @@ def confidence(logits: torch.Tensor, kind: str = "top") -> torch.Tensor:
         return torch.softmax(logits, dim=1).amax(dim=1)
     first, second = logits.topk(2, dim=1).values.unbind(dim=1)
     return -torch.expm1(second - first)
+
+
+@torch.inference_mode()
+def confidence_map(colorizer: Colorizer, image: np.ndarray, kind: str = "top") -> np.ndarray:
+    """How sure a classifier is of each part of a uint8 picture (H, W, 3): (h, w) in [0, 1], the size of its output."""
+    lightness, _ = split(_as_tensor(image, colorizer), colorizer.model.method.space)
+    return confidence(colorizer.model.network(colorizer.at_working_size(lightness)), kind)[0].cpu().numpy()
+
+
+@torch.inference_mode()
+def by_confidence(colorizer: Colorizer, bank: ImageBank, kind: str = "top", groups: int = 10) -> pd.DataFrame:
+    """Error and chroma where a network is unsure and where it is sure.
+
+    The pixels of the network's output over all test pictures are ordered by confidence and cut into equal groups.
+
+    Parameters
+    ----------
+    colorizer : Colorizer
+        Of a classification in Lab.
+    bank : ImageBank
+        Its test pictures are coloured.
+    kind : {"top", "ratio"}
+        See `confidence`.
+    groups : int
+
+    Returns
+    -------
+    DataFrame
+        A row for every picture and group: ``image``, ``group`` (1 the least confident), ``pixels``, and the sums over
+        these of ``error`` (distance of the decoded from the true ab), ``chroma`` (of the truth) and ``confidence``. A
+        picture may have no pixel in a group.
+
+    Raises
+    ------
+    ValueError
+        If the model is a regression or not in Lab, `kind` is unknown, or `groups` is not positive.
+    """
+    model = colorizer.model
+    good = model.method.target == "classification" and model.method.space == "lab"
+    require(good, "colorizer", "a classification in lab", f"a {model.method.target} in {model.method.space}")
+    require(groups >= 1, "groups", "a number >= 1", groups)
+    parts = []
+    for name, image in zip(bank.test.names, bank.test.images, strict=True):
+        lightness, truth = split(_as_tensor(image, colorizer))
+        logits = model.network(colorizer.at_working_size(lightness))  # (1, Q, h, w)
+        truth = F.adaptive_avg_pool2d(truth, logits.shape[-2:])
+        error = (model.target.decode(logits) - truth).norm(dim=1)  # (1, h, w)
+        columns = {"confidence": confidence(logits, kind), "error": error, "chroma": truth.norm(dim=1)}
+        parts.append(pd.DataFrame({key: value.flatten().cpu().numpy() for key, value in columns.items()}))
+        parts[-1].insert(0, "image", name)
+    pixels = pd.concat(parts, ignore_index=True)
+    rank = pixels["confidence"].rank(method="first") - 1  # ties keep their order
+    pixels["group"] = (rank * groups // len(pixels)).astype(int) + 1
+    sums = pixels.assign(pixels=1).groupby(["image", "group"]).sum()
+    whole = pd.MultiIndex.from_product([bank.test.names, range(1, groups + 1)], names=["image", "group"])
+    return sums.reindex(whole, fill_value=0).reset_index()[
+        ["image", "group", "pixels", "error", "chroma", "confidence"]
+    ]
 
 
 class SeedColorizer(Colorizer):
@@ -138,3 +199,8 @@ def colorize_by_seeds(
     """`image` coloured as by ``colorizer.colorize(image, temperature)``, but from seeds: see `SeedColorizer`."""
     seeded = SeedColorizer(colorizer.model, colorizer.size, colorizer.device, share=share, kind=kind)
     return seeded.colorize(image, temperature)
+
+
+def _as_tensor(image: np.ndarray, colorizer: Colorizer) -> torch.Tensor:
+    """A uint8 picture (H, W, 3) as (1, 3, H, W) in [0, 1], on the colorizer's device."""
+    return (torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255).to(colorizer.device)

@@ -13,9 +13,9 @@ from torch import nn
 
 from colorstudy.color import lab_to_srgb, split
 from colorstudy.colorize import Colorizer
-from colorstudy.data import read
+from colorstudy.data import ImageBank, read
 from colorstudy.methods import METHODS
-from colorstudy.seeds import SeedColorizer, colorize_by_seeds, confidence, diffuse
+from colorstudy.seeds import SeedColorizer, by_confidence, colorize_by_seeds, confidence, confidence_map, diffuse
 
 
 def distribution(*probabilities):
@@ -225,6 +225,49 @@ class Known(nn.Module):
 @pytest.fixture(scope="module", params=["class", "colorunet"])
 def colorizer(request):
     return random_colorizer(request.param)
+
+
+def tiny_bank(count=3, side=24):
+    """`count` noisy test pictures, the first of them nearly grey."""
+    images = np.random.default_rng(0).integers(60, 200, (count + 1, side, side, 3)).astype(np.uint8)
+    images[1] = images[1].mean(axis=2, keepdims=True).astype(np.uint8) + np.array([0, 0, 6], np.uint8)
+    names = tuple(f"{i}.png" for i in range(count + 1))
+    return ImageBank("tiny", images, names, ("train",) + ("test",) * count, "hash", {}, ())
+
+
+def test_groups_of_confidence_are_equal_and_ordered_and_hold_the_errors_of_their_pixels():
+    bank, classifier = tiny_bank(), random_colorizer("class")
+    for kind in ("top", "ratio"):
+        table = by_confidence(classifier, bank, kind, groups=4)
+        assert list(table["image"].unique()) == list(bank.test.names) and len(table) == 3 * 4
+        sums = table.groupby("group")[["pixels", "error", "chroma", "confidence"]].sum()
+        assert sums["pixels"].sum() == 3 * 6 * 6 and sums["pixels"].max() - sums["pixels"].min() <= 1
+        assert (sums["confidence"] / sums["pixels"]).is_monotonic_increasing
+    whole = by_confidence(classifier, bank, groups=1).set_index("image")
+    image = bank.test.images[1]
+    rgb = torch.from_numpy(image.copy()).permute(2, 0, 1)[None] / 255
+    lightness, truth = split(rgb)
+    with torch.no_grad():
+        logits = classifier.model.network(lightness)
+    truth = F.avg_pool2d(truth, 4)
+    error = (classifier.model.target.decode(logits) - truth).norm(dim=1).sum()
+    assert whole.loc["2.png", "error"] == pytest.approx(error.item(), rel=1e-4)
+    assert whole.loc["2.png", "chroma"] == pytest.approx(truth.norm(dim=1).sum().item(), rel=1e-4)
+    assert whole.loc["1.png", "chroma"] < 0.6 * whole.loc["2.png", "chroma"]
+    assert np.allclose(confidence_map(classifier, image), confidence(logits)[0].numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "method, options, message",
+    [
+        ("colorunet", {}, "colorizer: expected a classification in lab, got a classification in yuv"),
+        ("class", {"kind": "best"}, "kind: expected one of"),
+        ("class", {"groups": 0}, "groups: expected a number >= 1, got 0"),
+    ],
+)
+def test_groups_of_confidence_check_their_arguments(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        by_confidence(random_colorizer(method), tiny_bank(), **options)
 
 
 @pytest.mark.parametrize("kind", ["top", "ratio"])
