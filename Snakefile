@@ -38,8 +38,12 @@ def parameters(notebook, **given):
     return str(path)
 
 
-def sources(notebook):
-    return [str(path) for path in study.notebook_sources(f"notebooks/{notebook}.ipynb")]
+# What each notebook uses of the package. Found now: in an input function, Snakemake would take a notebook that Python
+# cannot read for one that is up to date.
+SOURCES = {
+    notebook: [str(path) for path in study.notebook_sources(f"notebooks/{notebook}.ipynb")[1:]]
+    for notebook in [*PER_RUN, *ONCE]
+}
 
 
 # Notebooks run in their own folder, as they do in JupyterLab, so their paths start with "..".
@@ -76,7 +80,7 @@ def start(wildcards):
 
 rule train:
     input:
-        sources("03-train")[1:],
+        SOURCES["03-train"],
         start,
         notebook="notebooks/03-train.ipynb",
         parameters=lambda wildcards: STEPS["03-train", wildcards.run],
@@ -91,7 +95,7 @@ rule train:
 rule evaluate:
     input:
         lambda wildcards: [] if wildcards.run.rsplit("-s", 1)[0] in BASELINES else f"{RESULTS}/runs/{wildcards.run}/train.json",
-        sources("04-evaluate")[1:],
+        SOURCES["04-evaluate"],
         notebook="notebooks/04-evaluate.ipynb",
         parameters=lambda wildcards: STEPS["04-evaluate", wildcards.run],
     output:
@@ -104,7 +108,7 @@ rule evaluate:
 
 rule notebook:
     input:
-        lambda wildcards: sources(wildcards.notebook)[1:],
+        lambda wildcards: SOURCES[wildcards.notebook],
         lambda wildcards: expand(RESULTS + "/runs/{run}/metrics.json", run=RUNS) if wildcards.notebook in READS_RUNS else [],
         notebook="notebooks/{notebook}.ipynb",
         parameters=lambda wildcards: STEPS[wildcards.notebook],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from colorstudy._checks import require
 from colorstudy._files import replacing
@@ -118,25 +120,30 @@ def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth:
 def effects(table: pd.DataFrame, score: str, ax: Axes | None = None, *, by: str = "group") -> Axes:
     """One score of `tables.effects_table`: a dot and its 95 % interval a variant, filled where it leaves out no effect.
 
-    Variants are drawn from top to bottom, with a gap and a heading wherever column `by` changes.
+    Variants are drawn from top to bottom, with a gap and a heading wherever column `by` changes, and with the name of
+    their base where a heading has several.
     """
     ax = _axes(ax, (4.5, 4))
     part = table[table["score"] == score]
     ax.axvline(0, color="0.3", lw=1, ls=":")
     labels, place = {}, 0.0
     for group, rows in part.groupby(by, sort=False):
-        labels[place] = f"{group}"
+        labels[place] = group
         place -= 1
+        several = rows["base"].nunique() > 1
         for _, row in rows.iterrows():
             clear = row["verdict"] != "undecided"
             ax.plot([row["low"], row["high"]], [place, place], color="0.45", lw=2, solid_capstyle="butt")
             ax.plot(row["mean"], place, "o", ms=6, color="#b3254a", mfc=None if clear else "white")
-            labels[place] = f"{row['change']}"
+            words = f"{row['base']}: {row['change']}" if several else row["change"]
+            labels[place] = textwrap.fill(words, 48)
             place -= 1
         place -= 0.4
     ax.set(yticks=list(labels), yticklabels=list(labels.values()), ylim=(place + 0.6, 0.8))
-    ax.set_xlabel(f"change of {LABELS.get(score, score)}")
+    ax.set_xlabel(f"change of\n{LABELS.get(score, score)}")
+    ax.xaxis.set_major_locator(MaxNLocator(4))
     headings = set(part[by])
+    ax.tick_params(axis="y", labelsize=9)
     for tick, label in zip(ax.yaxis.get_major_ticks(), ax.get_yticklabels()):
         if label.get_text() in headings:
             label.set_fontweight("bold")

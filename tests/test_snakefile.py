@@ -111,6 +111,16 @@ def test_a_config_makes_its_runs_stale_and_they_start_anew(checkout):
     assert "starting anew, config.steps was 12 and is now 2" in log or "starting anew, code" in log
 
 
+def test_a_notebook_that_python_cannot_read_is_an_error_and_not_up_to_date(checkout):
+    notebook = checkout.folder / "notebooks" / "05-compare.ipynb"
+    good = notebook.read_text()
+    notebook.write_text(good.replace('"import pandas as pd\\n"', '"import pandas as\\n"', 1))
+    assert notebook.read_text() != good
+    code, output = checkout.snakemake("--dry-run")
+    assert code != 0 and "SyntaxError" in output and "Nothing to be done" not in output
+    notebook.write_text(good)
+
+
 def test_an_unknown_parameter_stops_the_study_before_anything_runs(checkout):
     checkout.profile.write_text("methods: [l2]\nseeds: [7]\nnotebooks:\n  03-train: {stepz: 2}\n")
     code, output = checkout.snakemake()
