@@ -25,7 +25,9 @@ class Checkout:
             )
         shutil.copy(ROOT / "Snakefile", folder)
         self.profile = folder / "notebooks" / "profiles" / "one.yaml"
-        self.profile.write_text("methods: [gray, random, l2, class, full]\nseeds: [0]\n")
+        self.profile.write_text(
+            "methods: [gray, random, l2, class, full]\nseeds: [0]\nskip: [08-systems, 09-ablations, 10-confidence]\n"
+        )
         self.results = folder / "results" / "one"
 
     def snakemake(self, *options):
