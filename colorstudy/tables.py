@@ -155,8 +155,8 @@ def effects_table(
         part = paired_table(scores, [(name, variant.base)], names, samples=samples, seed=seed)
         about = {"group": variant.group, "base": variant.base, "variant": name, "change": variant.words}
         parts.append(part.drop(columns="difference").assign(**about)[[*about, *part.columns[1:]]])
-    expected = f"runs of a variant and its base (a profile without any skips this notebook), some of {list(variants)}"
-    require(len(parts) > 0, "scores", expected, f"only {sorted(run)}")
+    expected = f"runs of a variant and its base, some of {list(variants)}"
+    require(len(parts) > 0, "scores", expected, f"only {sorted(run)}; a profile without any skips this notebook")
     return pd.concat(parts, ignore_index=True)
 
 
