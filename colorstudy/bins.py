@@ -62,6 +62,7 @@ class ColorBins(nn.Module):
         self.register_buffer("centers", centers[order].contiguous())
         self.register_buffer("reachable", reachable[order])
         self._index: dict[int, _NeighborIndex] = {}
+        self._grid: _Grid | None = None
 
     @classmethod
     def in_gamut(cls, step: int = 10) -> ColorBins:
@@ -136,7 +137,10 @@ class ColorBins(nn.Module):
         TypeError, ValueError
             If `chroma` is not a floating-point tensor of that shape.
         """
-        return self._neighbors(chroma, 1)[0][..., 0]
+        points = _points(chroma)
+        if self._grid is None or self._grid.centers.device != points.device:
+            self._grid = _Grid(self.centers.to(points.device), self._index_of(points.device, 1))
+        return self._grid(points.reshape(-1, 2)).view(points.shape[:3])
 
     def soft(self, chroma: torch.Tensor, neighbors: int = 5, sigma: float = 5.0) -> tuple[torch.Tensor, torch.Tensor]:
         """Sparse soft encoding: the nearest bins of every pixel, weighted by a Gaussian of their distance.
@@ -205,14 +209,48 @@ class ColorBins(nn.Module):
 
     def _neighbors(self, chroma: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices and squared distances (B, h, w, k) of the k nearest bins, nearest first."""
-        require_maps(chroma, "chroma", 2, "(B, 2, h, w)")
-        require(chroma.ndim == 4, "chroma", "shape (B, 2, h, w)", tuple(chroma.shape))
-        points = _at_least_float32(chroma.detach()).permute(0, 2, 3, 1)  # (B, h, w, 2)
-        index = self._index.get(k)
-        if index is None or index.centers.device != points.device:
-            index = self._index[k] = _NeighborIndex(self.centers.to(points.device), k)
-        indices, squared = index(points.reshape(-1, 2))
+        points = _points(chroma)
+        indices, squared = self._index_of(points.device, k)(points.reshape(-1, 2))
         return indices.view(*points.shape[:3], k), squared.view(*points.shape[:3], k)
+
+    def _index_of(self, device: torch.device, k: int) -> _NeighborIndex:
+        index = self._index.get(k)
+        if index is None or index.centers.device != device:
+            index = self._index[k] = _NeighborIndex(self.centers.to(device), k)
+        return index
+
+
+class _Grid:
+    """The nearest of centres that lie on a square grid: rounding finds the grid point of a colour, a table its centre.
+
+    Colours whose grid point is no centre, and all colours if the centres lie on no grid, go to `index`.
+    """
+
+    def __init__(self, centers: torch.Tensor, index: _NeighborIndex) -> None:
+        self.centers, self.index, self.table = centers, index, None
+        self.low = centers.amin(0)
+        self.spacing = torch.pdist(centers.cpu()).min().item() if len(centers) > 1 else 1.0
+        places = (centers - self.low) / self.spacing
+        self.shape = (places.round().amax(0) + 1).long().tolist()
+        # A grid of many more cells than centres would be one by accident.
+        if (places - places.round()).abs().max() > 1e-3 or self.shape[0] * self.shape[1] > 100 * len(centers) + 100:
+            return
+        rows, columns = places.round().long().unbind(1)
+        # A border of no centres all around takes what lies outside.
+        self.table = torch.full((self.shape[0] + 2, self.shape[1] + 2), -1, dtype=torch.long, device=centers.device)
+        self.table[rows + 1, columns + 1] = torch.arange(len(centers), device=centers.device)
+
+    def __call__(self, points: torch.Tensor) -> torch.Tensor:
+        """Index (N,) of the centre nearest to each of `points` (N, 2)."""
+        if self.table is None:
+            return self.index(points)[0][:, 0]
+        place = ((points - self.low) * (1 / self.spacing)).round_() + 1
+        row, column = (place[:, i].clamp_(0, self.table.shape[i] - 1) for i in (0, 1))
+        found = self.table.view(-1)[row.mul_(self.table.shape[1]).add_(column).long()]
+        missed = (found < 0).nonzero()[:, 0]
+        if len(missed) > 0:
+            found[missed] = self.index(points[missed])[0][:, 0]
+        return found
 
 
 class _NeighborIndex:
@@ -314,6 +352,13 @@ def _gamut_surface() -> torch.Tensor:
         for end in (0.0, 1.0)
     ]
     return srgb_to_lab(torch.stack(faces))[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2)
+
+
+def _points(chroma: torch.Tensor) -> torch.Tensor:
+    """Chroma (B, 2, h, w), checked, as points (B, h, w, 2) in at least float32."""
+    require_maps(chroma, "chroma", 2, "(B, 2, h, w)")
+    require(chroma.ndim == 4, "chroma", "shape (B, 2, h, w)", tuple(chroma.shape))
+    return _at_least_float32(chroma.detach()).permute(0, 2, 3, 1)
 
 
 def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:

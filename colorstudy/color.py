@@ -6,6 +6,8 @@ find: ``"lab"`` gives L* and (a*, b*), ``"yuv"`` gives 100 Y' and (U, V).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from colorstudy._checks import require, require_maps
@@ -29,6 +31,8 @@ _RGB_FROM_YUV = torch.linalg.inv(_YUV_FROM_RGB)
 # f(t) of CIE 15:2004 switches from a line to the cube root at t = (6/29)^3, where f = 6/29.
 _KNEE = 6 / 29
 
+_BLOCK, _LARGE = 1 << 17, 1 << 21  # pixels that are converted at once, of a picture of more than so many
+
 SPACES = {"lab": 110.0, "yuv": 0.615}
 """The spaces, each with the largest magnitude that its chroma takes: the scale of a network's output."""
 
@@ -39,25 +43,38 @@ def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     rgb : tensor (*, 3, H, W)
-        Gamma-encoded sRGB in [0, 1].
+        Gamma-encoded sRGB in [0, 1], or uint8 in [0, 255].
 
     Returns
     -------
     tensor (*, 3, H, W)
-        L* in [0, 100]; a* in about [-86.2, 98.3], b* in about [-107.9, 94.5].
+        L* in [0, 100]; a* in about [-86.2, 98.3], b* in about [-107.9, 94.5]. Of uint8 pictures in float32.
 
     Raises
     ------
     TypeError, ValueError
-        If `rgb` is not a floating-point tensor of that shape.
+        If `rgb` is not a floating-point or uint8 tensor of that shape.
 
     References
     ----------
     IEC 61966-2-1 (the transfer curve); CIE 15:2004 (L*, a*, b*). The result agrees with ``skimage.color.rgb2lab``.
     """
-    require_maps(rgb, "rgb", 3, "(*, 3, H, W)")
+    bytes_ = isinstance(rgb, torch.Tensor) and rgb.dtype == torch.uint8
+    require_maps(rgb[..., :0, :0].float() if bytes_ else rgb, "rgb", 3, "(*, 3, H, W)")
+    if bytes_:  # there are 256 values to linearise, not one a sample
+        table = _linear(torch.arange(256, device=rgb.device) / 255)
+        return _in_blocks(lambda block: _lab(table.index_select(0, block.int().flatten()).view(block.shape)), rgb)
+    return _in_blocks(lambda block: _lab(_linear(block)), rgb)
+
+
+def _linear(rgb: torch.Tensor) -> torch.Tensor:
+    """Linear light of gamma-encoded values in [0, 1] (IEC 61966-2-1)."""
     # Each branch is clamped to its own domain: the unused one's gradient is multiplied by zero, and 0 * inf is nan.
-    linear = torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    return torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+
+
+def _lab(linear: torch.Tensor) -> torch.Tensor:
+    """CIELAB of linear sRGB (*, 3, H, W)."""
     t = _mix(_NORMALIZED_FROM_RGB, linear)
     f = torch.where(t > _KNEE**3, t.clamp(min=_KNEE**3) ** (1 / 3), t / (3 * _KNEE**2) + 4 / 29)
     fx, fy, fz = f.unbind(-3)
@@ -83,6 +100,11 @@ def lab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
         If `lab` is not a floating-point tensor of that shape.
     """
     require_maps(lab, "lab", 3, "(*, 3, H, W)")
+    return _in_blocks(_srgb, lab)
+
+
+def _srgb(lab: torch.Tensor) -> torch.Tensor:
+    """Gamma-encoded sRGB of CIELAB (*, 3, H, W)."""
     lightness, a, b = lab.unbind(-3)
     fy = (lightness + 16) / 116
     f = torch.stack([fy + a / 500, fy, fy - b / 200], dim=-3)
@@ -162,6 +184,15 @@ def merge(lightness: torch.Tensor, chroma: torch.Tensor, space: str = "lab") -> 
 def check_space(space: str) -> None:
     """Raise a ``ValueError`` unless `space` names one of `SPACES`."""
     require(space in SPACES, "space", f"one of {sorted(SPACES)}", repr(space))
+
+
+def _in_blocks(convert: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
+    """`convert(maps)`, a large picture some rows at a time: what comes up in between then stays in the cache."""
+    height, width = maps.shape[-2:]
+    if height * width <= _LARGE or maps.device.type != "cpu":
+        return convert(maps)
+    rows = max(1, _BLOCK // width)
+    return torch.cat([convert(block) for block in maps.split(rows, dim=-2)], dim=-2)
 
 
 def _mix(matrix: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

@@ -7,9 +7,11 @@ Half precision is computed in float32; scores come back in the precision they we
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pandas as pd
-import skimage.color
 import torch
+from skimage.color import deltaE_ciede2000
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
@@ -81,7 +83,7 @@ def auc_parts(
     """
     pred, target = _pair(pred, target, 2)
     require(max_distance > 0, "max_distance", "a positive number", max_distance)
-    distance = torch.linalg.vector_norm(pred - target, dim=1)  # (B, h, w)
+    distance = _length(pred - target)  # (B, h, w)
     weights = torch.ones_like(distance) if weights is None else _weights(weights, distance)
     hits = weights * (1 - distance.clamp(max=max_distance) / max_distance)
     return hits.mean((1, 2)), weights.mean((1, 2))
@@ -131,7 +133,9 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
         f"pictures of at least {_SSIM_WINDOW} x {_SSIM_WINDOW} pixels, the window of SSIM",
         f"{height} x {width}",
     )
-    return structural_similarity_index_measure(pred, target, data_range=1.0, reduction="none")
+    # One by one: the windows of several large pictures do not fit into a processor's cache.
+    pairs = zip(pred.split(1), target.split(1), strict=True)
+    return torch.cat([structural_similarity_index_measure(*pair, data_range=1.0, reduction="none") for pair in pairs])
 
 
 def ciede2000(pred: Tensor, target: Tensor) -> Tensor:
@@ -142,8 +146,9 @@ def ciede2000(pred: Tensor, target: Tensor) -> Tensor:
     """
     pred, target = _pair(pred, target, 3)
     true, guess = (lab.detach().cpu().double().numpy() for lab in (target, pred))
-    difference = skimage.color.deltaE_ciede2000(true, guess, channel_axis=1)  # (B, H, W)
-    return torch.from_numpy(difference.mean((1, 2))).to(pred.dtype).to(pred.device)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        means = pool.map(lambda *pair: deltaE_ciede2000(*pair, channel_axis=0).mean(), true, guess)
+        return torch.tensor(list(means), dtype=torch.float64).to(pred.dtype).to(pred.device)
 
 
 def colorfulness(rgb: Tensor) -> Tensor:
@@ -169,7 +174,7 @@ def colorfulness(rgb: Tensor) -> Tensor:
 
 def mean_chroma(lab_chroma: Tensor) -> Tensor:
     """Mean chroma sqrt(a*^2 + b*^2) per image (B,), of a*, b* (B, 2, h, w); errors as in `rmse`."""
-    return torch.linalg.vector_norm(_maps(lab_chroma, "lab_chroma", 2), dim=1).mean((1, 2))
+    return _length(_maps(lab_chroma, "lab_chroma", 2)).mean((1, 2))
 
 
 @torch.no_grad()
@@ -225,6 +230,11 @@ def aggregate(table: pd.DataFrame, scores: Scores | None = None) -> pd.Series:
     infinite; ``auc_rebalanced`` is pooled over the pixels of the set.
     """
     return pool(table, scores_in(table) if scores is None else scores)
+
+
+def _length(maps: Tensor) -> Tensor:
+    """Length (B, h, w) of the vectors in `maps` (B, 2, h, w); `vector_norm` takes 100 times as long over this axis."""
+    return maps.square().sum(1).sqrt()
 
 
 def _maps(maps: Tensor, name: str, channels: int, unit: bool = False) -> Tensor:

@@ -157,8 +157,9 @@ class Classification(nn.Module):
 
         Returns
         -------
-        float32 tensor ()
-            At least 0; divided by the number of pixels, as the mean weight under the prior is 1.
+        tensor ()
+            At least 0, in float32, or float64 for logits of it; divided by the number of pixels, as the mean weight
+            under the prior is 1.
 
         Raises
         ------
@@ -171,7 +172,8 @@ class Classification(nn.Module):
         z = z * self.weights[indices[..., :1]]  # the nearest bin comes first
         if self.grey_mask > 0:
             z = z * (chroma.abs().amax(dim=(1, 2, 3)) > self.grey_mask).view(-1, 1, 1, 1)
-        return _SparseCrossEntropy.apply(output.float(), indices, z) / indices[..., 0].numel()
+        z = z * (1 / indices[..., 0].numel())  # here, where there is least of it
+        return _SparseCrossEntropy.apply(output.to(torch.promote_types(output.dtype, torch.float32)), indices, z)
 
     def decode(
         self, output: torch.Tensor, temperature: float | None = None, rebalance: float | None = None
@@ -210,23 +212,36 @@ class Classification(nn.Module):
 class _SparseCrossEntropy(torch.autograd.Function):
     """Sum over pixels of -sum_q z_q log softmax(logits)_q, for a target z that is zero but for k bins a pixel.
 
-    The gradient is softmax(logits) * sum(z) - z: one pass over the logits forward, one backward, and no other tensor of
-    their size.
+    The gradient, softmax(logits) * sum(z) - z, is made at once, in the place of the log-softmax: of the size of the
+    logits there is no other tensor.
     """
 
     @staticmethod
     def forward(ctx, logits: torch.Tensor, indices: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        indices, z = indices.permute(0, 3, 1, 2), z.permute(0, 3, 1, 2)  # (B, k, h, w)
-        log_p = torch.log_softmax(logits, dim=1)  # (B, Q, h, w)
-        ctx.save_for_backward(log_p, indices, z)
-        return -(z * log_p.gather(1, indices)).sum()
+        indices, z = indices.permute(0, 3, 1, 2), z.permute(0, 3, 1, 2).to(logits.dtype)  # (B, k, h, w)
+        gradient = torch.empty_like(logits)
+        # A processor's cache holds one picture, and not a batch; a GPU wants all its work at once.
+        on_cpu = logits.device.type == "cpu"
+        parts = range(len(logits)) if on_cpu else [slice(None)]
+        losses = [_loss_and_gradient(logits[i], indices[i], z[i], gradient[i]) for i in parts]
+        ctx.save_for_backward(gradient)
+        return torch.stack(losses).sum()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        log_p, indices, z = ctx.saved_tensors
-        z = z * grad
-        return log_p.exp().mul_(z.sum(dim=1, keepdim=True)).scatter_add_(1, indices, -z), None, None
+        (gradient,) = ctx.saved_tensors
+        # Mostly 1, which on a GPU would be slower to find out than to multiply with.
+        once = grad.device.type == "cpu" and grad.item() == 1
+        return gradient if once else gradient * grad, None, None
+
+
+def _loss_and_gradient(logits: torch.Tensor, indices: torch.Tensor, z: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Loss () of logits (*, Q, h, w) for the target z (*, k, h, w) of bins `indices`; its gradient goes to `out`."""
+    torch.log_softmax(logits, dim=-3, out=out)
+    loss = -(z * out.gather(-3, indices)).sum()
+    out.exp_().mul_(z.sum(dim=-3, keepdim=True)).scatter_add_(-3, indices, -z)
+    return loss
 
 
 def _class_weights(weights: torch.Tensor, argument: str, count: int) -> torch.Tensor:

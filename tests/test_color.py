@@ -83,7 +83,26 @@ def test_errors_name_argument_expected_and_got(name):
     argument = name.split("_")[0].removeprefix("s")
     with pytest.raises(ValueError, match=rf"{argument}: expected shape \(\*, 3, H, W\), got \(1, 4, 2, 2\)"):
         getattr(color, name)(torch.zeros(1, 4, 2, 2))
-    with pytest.raises(TypeError, match=rf"{argument}: expected a floating-point tensor .* got torch.uint8"):
-        getattr(color, name)(torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+    with pytest.raises(TypeError, match=rf"{argument}: expected a floating-point tensor .* got torch.int16"):
+        getattr(color, name)(torch.zeros(1, 3, 2, 2, dtype=torch.int16))
     with pytest.raises(ValueError, match=r"space: expected one of \['lab', 'yuv'\], got 'hsv'"):
         color.split(torch.zeros(1, 3, 2, 2), "hsv")
+
+
+def test_lab_of_bytes_is_that_of_floats(monkeypatch):
+    pixels = torch.randint(256, (2, 3, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert color.srgb_to_lab(pixels).dtype == torch.float32
+    assert torch.equal(color.srgb_to_lab(pixels), color.srgb_to_lab(pixels / 255))
+    with pytest.raises(ValueError, match=r"rgb: expected shape \(\*, 3, H, W\)"):
+        color.srgb_to_lab(pixels[:, :2])
+
+
+def test_large_pictures_are_converted_in_blocks_to_the_same(monkeypatch):
+    rgb = torch.rand(2, 3, 37, 50, generator=torch.Generator().manual_seed(0))
+    lab = color.srgb_to_lab(rgb)
+    back = color.lab_to_srgb(lab)
+    monkeypatch.setattr(color, "_LARGE", 1000)
+    monkeypatch.setattr(color, "_BLOCK", 170)  # three rows, and one is left
+    assert torch.allclose(color.srgb_to_lab(rgb), lab, atol=1e-4)
+    assert torch.allclose(color.lab_to_srgb(lab), back, atol=1e-5)
+    assert color.srgb_to_lab(rgb[:, :, :0]).shape == (2, 3, 0, 50)

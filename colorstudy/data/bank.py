@@ -26,6 +26,7 @@ DECODE_VERSION = 1
 
 _SPLITS = ("train", "test")  # also their order in the cache: each split is one slice of it
 _SAME = "same content as "
+_GREY = "grey"
 _QUIET = 200  # files that are decoded without a progress bar
 _WORKERS = min(8, os.cpu_count() or 1)
 
@@ -209,10 +210,10 @@ def _colourful(name: str, entries: list[_Entry], size: int, record: dict) -> Ite
         decoded = pool.map(lambda entry: _decode(entry.path, size), entries)
         progress = tqdm(decoded, f"decoding {name}", len(entries), unit="file", disable=len(entries) <= _QUIET)
         for entry, (pixels, reason) in zip(entries, progress, strict=True):
-            if pixels is None:
-                record["skipped"][entry.name] = reason
-            elif max_chroma(pixels) <= GREY_CHROMA:
+            if pixels is None and reason == _GREY:
                 record["grey"].append(entry.name)
+            elif pixels is None:
+                record["skipped"][entry.name] = reason
             else:
                 record["names"].append(entry.name)
                 record["split"].append(entry.split)
@@ -224,11 +225,12 @@ def _colourful(name: str, entries: list[_Entry], size: int, record: dict) -> Ite
 
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray | None, str]:
-    """The pixels (size, size, 3) of a file and "", or None and why there are none."""
+    """The pixels (size, size, 3) of a file and "", or None and why it is left out."""
     try:
-        return fit(read(path), size), ""
+        pixels = fit(read(path), size)
     except (OSError, ValueError) as error:
         return None, str(error).removeprefix(f"{path}: ")
+    return (None, _GREY) if max_chroma(pixels) <= GREY_CHROMA else (pixels, "")
 
 
 def _try_sha256(path: str | os.PathLike) -> tuple[str | None, str]:
