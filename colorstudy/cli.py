@@ -75,7 +75,12 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
 
 def _add_data(parser: argparse.ArgumentParser, name: str, **options: str) -> None:
-    parser.add_argument(name, metavar="SOURCE", help="'photos', the embedded ones, or a folder of pictures", **options)
+    parser.add_argument(
+        name,
+        metavar="SOURCE",
+        help="photos, the embedded ones; cifar10, stl10 or bsds500; or a folder of pictures",
+        **options,
+    )
     parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, 128 by default")
 
 

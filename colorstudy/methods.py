@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -250,8 +251,8 @@ class Model(nn.Module):
         """Training loss () of sRGB pictures (B, 3, H, W) in [0, 1]."""
         # Under autocast only the network may lose precision: the colours themselves are data.
         with torch.autocast(rgb.device.type, enabled=False):
-            lightness, chroma = split(rgb, self.method.space)
-        output = self.network(lightness)
+            lightness, chroma = split(rgb.to(torch.promote_types(rgb.dtype, self._dtype)), self.method.space)
+        output = self.network(lightness.to(self._dtype))
         with torch.autocast(rgb.device.type, enabled=False):
             return self.target.loss(output, chroma)
 
@@ -260,7 +261,7 @@ class Model(nn.Module):
 
         `options` go to the target's ``decode``.
         """
-        output = self.network(lightness)
+        output = self.network(lightness.to(self._dtype))
         with torch.autocast(lightness.device.type, enabled=False):
             chroma = self.target.decode(output, **options)
             if self.method.bilateral > 0:
@@ -269,12 +270,22 @@ class Model(nn.Module):
         # Colours are decoded first, at the network's own size: two maps to enlarge instead of Q.
         return F.interpolate(chroma, size or lightness.shape[-2:], mode="bilinear", align_corners=False)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        """Of the network's parameters, which a precision such as "64-true" converts."""
+        return next(self.network.parameters()).dtype
+
     def save(self, path: str | Path, **notes: str) -> None:
         """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
         with replacing(path) as temporary:
+            described = asdict(self.method) | {"notes": notes}
+            described["sha256"] = _checksum(described, tensors)
             # One entry: safetensors writes several in an order of its own, and the same model as different bytes.
-            save_file(tensors, temporary, {"method": json.dumps(asdict(self.method) | {"notes": notes})})
+            try:
+                save_file(tensors, temporary, {"method": json.dumps(described)})
+            except SafetensorError as error:  # a full disk, for instance
+                raise OSError(f"{path}: expected to be written, got {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> Model:
@@ -285,7 +296,7 @@ class Model(nn.Module):
         FileNotFoundError
             If there is no such file.
         ValueError
-            If it is no such file, or weights are missing, spare or of another shape.
+            If it is no such file, weights are missing, spare or of another shape, or a bit of it was changed since.
         """
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: expected the weights of a model, found no file")
@@ -298,10 +309,13 @@ class Model(nn.Module):
         require("method" in notes, str(path), "a 'method' in its metadata", sorted(notes))
         try:
             described = json.loads(notes["method"])
+            checksum = described.pop("sha256", None)
+            unchanged = checksum is None or checksum == _checksum(described, state)
             notes = described.pop("notes", {})
             method = Method(**described)
             model = cls(method, _restored_target(method, state))
             model.load_state_dict(state, strict=True)
+            require(unchanged, "sha256", "the checksum of what the file holds", "another: the file is damaged")
         except (AttributeError, TypeError, KeyError, RuntimeError, ValueError) as error:
             raise ValueError(f"{path}: expected the weights of a {cls.__name__}, got {error}") from None
         model.notes = notes
@@ -314,6 +328,15 @@ def get(method: str | Method) -> Method:
         return method
     require(method in METHODS, "method", f"one of {list(METHODS)}", repr(method))
     return METHODS[method]
+
+
+def _checksum(described: dict[str, Any], tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 (hex) over a method with its notes, and names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _restored_target(method: Method, state: dict[str, torch.Tensor]) -> Regression | Classification:

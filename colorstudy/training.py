@@ -1,6 +1,7 @@
 """`fit`: train a method on an image bank into a run folder that is complete, resumable and never half written.
 
-The loop knows no colour: it asks a model for the loss of a batch. A run folder holds
+The loop knows no colour: it asks a model for the loss of a batch. Started by torchrun, it shares each batch between the
+processes, and the first of them does all writing. A run folder holds
 
     run.json            what the run is: method, config, data and code; written first
     train.csv           step, loss and learning rate of every step; grows by appended rows
@@ -15,8 +16,10 @@ import csv
 import hashlib
 import json
 import math
+import pickle
 import shutil
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -24,13 +27,14 @@ from typing import Any
 import torch
 from filelock import FileLock
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
+from lightning_fabric.strategies import DDPStrategy
 from tqdm.auto import tqdm
 
 from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
+from colorstudy._parallel import first_decides, processes, share_norms
 from colorstudy._provenance import code_hash, digest, provenance
-from colorstudy.data import ImageBank, batch
+from colorstudy.data import ImageBank, Shards, batch
 from colorstudy.methods import Method, Model, get
 
 
@@ -63,6 +67,10 @@ class TrainConfig:
         Steps between two checkpoints, which are also the epochs of the log: the study compares equal numbers of steps.
     accelerator : str
         As Lightning Fabric names it: ``"auto"`` uses a GPU where there is one.
+    channels_last : bool
+        Keep the maps with their channels side by side, which tensor cores prefer; changes rounding alone.
+    compile : bool
+        Let ``torch.compile`` fuse the network, which takes a minute and a C++ compiler first; changes rounding alone.
     threads : int
         Processor threads, 0 for torch's own choice. Bits repeat with one thread count and change with another.
 
@@ -81,6 +89,8 @@ class TrainConfig:
     precision: str = "32-true"
     interval: int = _incidental(100)
     accelerator: str = _incidental("auto")
+    channels_last: bool = _incidental(False)
+    compile: bool = _incidental(False)
     threads: int = _incidental(0)
 
     def __post_init__(self) -> None:
@@ -90,6 +100,8 @@ class TrainConfig:
         for name in ("seed", "threads"):
             value = getattr(self, name)
             require(type(value) is int and value >= 0, name, "an integer >= 0", repr(value))
+        for name in ("channels_last", "compile"):
+            require(isinstance(getattr(self, name), bool), name, "True or False", repr(getattr(self, name)))
         require(
             _is_number(self.learning_rate) and self.learning_rate > 0,
             "learning_rate",
@@ -110,7 +122,7 @@ class TrainConfig:
 
 def fit(
     method: str | Method,
-    data: ImageBank,
+    data: ImageBank | Shards,
     config: TrainConfig,
     out_dir: str | Path,
     *,
@@ -123,10 +135,14 @@ def fit(
     one thread count (a GPU sums some gradients in no fixed order, and repeats them within rounding). A finished run is
     not repeated.
 
+    Under ``torchrun`` every process calls this, and `batch_size` is that of all processes together. A run may resume
+    with another number of them: its batches and its batch norm stay those of one process, up to rounding.
+
     Parameters
     ----------
     method : str or Method
-    data : ImageBank
+    data : ImageBank or Shards
+        Of `Shards` every process reads its own; the order then depends on the number of processes.
     config : TrainConfig
     out_dir : path
         The run folder, made if needed. Two processes may ask for the same run: the second waits for the first.
@@ -144,7 +160,9 @@ def fit(
     ------
     ValueError
         If `out_dir` holds another run (the message names the field), a crop is larger than the pictures, or `start` is
-        missing, spare or a run of another method.
+        missing, spare or a run of another method; also if `batch_size` is no multiple of the number of processes.
+    ConnectionError
+        If another process of the run ended; the last checkpoint stays.
     FloatingPointError
         If the loss stops being finite; the last checkpoint stays.
     """
@@ -153,16 +171,27 @@ def fit(
     require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
     began = _start(method, start)
     fabric = _fabric(config)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with FileLock(out_dir / ".lock"):
-        if _prepare(method, data, config, start, out_dir, overwrite):
-            print(f"{out_dir.name}: already trained", flush=True)
+    count = fabric.world_size
+    require(config.batch_size % count == 0, "batch_size", f"a multiple of the {count} processes", config.batch_size)
+    fabric.launch()
+    lock = FileLock(out_dir / ".lock") if fabric.is_global_zero else nullcontext()
+    first_decides(lambda: out_dir.mkdir(parents=True, exist_ok=True))
+    with lock:
+        if first_decides(lambda: _prepare(method, data, config, start, out_dir, overwrite)):
+            _say(fabric, f"{out_dir.name}: already trained")
         else:
             threads = torch.get_num_threads()
             torch.set_num_threads(config.threads or threads)
             try:
                 with torch.random.fork_rng():
                     _train(fabric, method, data, config, began, out_dir)
+            except RuntimeError as error:
+                if count == 1 or "peer" not in str(error):
+                    raise
+                again = "start it again to go on from there, with as many processes as you like"
+                raise ConnectionError(
+                    f"{out_dir}: another process of this run ended; the last checkpoint is whole, {again}"
+                ) from error
             finally:
                 torch.set_num_threads(threads)
     return out_dir
@@ -190,7 +219,12 @@ def _start(method: Method, start: str | Path | None) -> Model | None:
 
 
 def _prepare(
-    method: Method, data: ImageBank, config: TrainConfig, start: str | Path | None, out_dir: Path, overwrite: bool
+    method: Method,
+    data: ImageBank | Shards,
+    config: TrainConfig,
+    start: str | Path | None,
+    out_dir: Path,
+    overwrite: bool,
 ) -> bool:
     """Claim `out_dir` for this run; True if it is finished already."""
     description = {
@@ -238,36 +272,67 @@ def _difference(old: dict, new: dict, prefix: str = "") -> str | None:
 def _fabric(config: TrainConfig) -> Fabric:
     """Device and precision, checked before anything is written."""
     try:
-        return Fabric(accelerator=config.accelerator, devices=1, precision=config.precision)
+        devices, machines = processes()
+        # A network for every cluster of pictures, as Cheng et al. have, may see none of a batch. What a model holds
+        # besides parameters is the same everywhere.
+        shared = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+        return Fabric(
+            accelerator=config.accelerator,
+            strategy=shared if devices * machines > 1 else "auto",
+            devices=devices,
+            num_nodes=machines,
+            precision=config.precision,
+        )
     except (RuntimeError, ValueError) as error:
         asked = f"accelerator={config.accelerator!r}, precision={config.precision!r}"
         raise ValueError(f"config: expected a device and a precision of this machine, got {asked}: {error}") from None
 
 
 def _train(
-    fabric: Fabric, method: Method, data: ImageBank, config: TrainConfig, start: Model | None, out_dir: Path
+    fabric: Fabric, method: Method, data: ImageBank | Shards, config: TrainConfig, start: Model | None, out_dir: Path
 ) -> None:
     images = data.train.images
-    fabric.launch()
     torch.manual_seed(config.seed)
     model = method.build(images)
     if start is not None:
         model.start_from(start)
+    share_norms(model.network)
+    if config.channels_last:
+        model.network.to(memory_format=torch.channels_last)
+    if config.compile:
+        model.network.compile()
     optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
     run, stepper = fabric.setup(model, optimizer)
     run.mark_forward_method("loss")
     run.train()
     # After the setup, which moves the parameters: the optimizer's state then follows them to their device.
-    step, seconds = _resume(out_dir, model, optimizer, schedule)
+    step, seconds = _resume(fabric, out_dir, model, optimizer, schedule)
 
     shown = {"augmentation": method.augmentation, "divided_twice": method.fault == "divided-twice"}
     shown |= {"batch_size": config.batch_size, "crop": config.crop, "seed": config.seed}
-    bar = tqdm(total=config.steps, initial=step, desc=out_dir.name, unit="step", mininterval=1, leave=False)
+    place = {"rank": fabric.global_rank, "world_size": fabric.world_size}
+    stream = None
+    if isinstance(data, Shards):
+        stream = data.stream(step, batch_size=config.batch_size, seed=config.seed, **place)
+        # What comes out of it is this process's share already, to be cut by its own numbers.
+        shown |= {"batch_size": config.batch_size // fabric.world_size}
+        shown |= {"seed": config.seed * fabric.world_size + fabric.global_rank}
+    else:
+        shown |= place
+    bar = tqdm(
+        total=config.steps,
+        initial=step,
+        desc=out_dir.name,
+        unit="step",
+        mininterval=1,
+        leave=False,
+        disable=not fabric.is_global_zero,
+    )
     while step < config.steps:
         started, losses, rates = time.perf_counter(), [], []
         for step in range(step, min(step + config.interval, config.steps)):  # noqa: B020 - goes on below
-            rgb = batch(images, step, **shown, device=fabric.device)
+            rgb = batch(images if stream is None else next(stream), step, **shown, device=fabric.device)
             with fabric.autocast():  # on one device Fabric calls a method as it is, outside of its precision
                 loss = run.loss(rgb)
             stepper.zero_grad(set_to_none=True)
@@ -278,7 +343,7 @@ def _train(
             schedule.step()
             bar.update()
         step += 1
-        losses = torch.stack(losses).tolist()  # the only wait for the device
+        losses = fabric.all_reduce(torch.stack(losses)).tolist()  # their mean; the only wait for the device
         seconds += time.perf_counter() - started
         if not all(map(math.isfinite, losses)):
             bar.close()
@@ -286,23 +351,34 @@ def _train(
                 f"{out_dir}: the loss is no longer finite before step {step}; try a smaller "
                 f"learning_rate than {config.learning_rate}"
             )
-        _append(out_dir / "train.csv", step - len(losses), losses, rates)
-        _save_checkpoint(out_dir, step, seconds, model, optimizer, schedule)
+        if fabric.is_global_zero:
+            _append(out_dir / "train.csv", step - len(losses), losses, rates)
+            _save_checkpoint(out_dir, step, seconds, model, optimizer, schedule)
         speed = len(losses) * config.batch_size / (time.perf_counter() - started)
-        print(
-            f"{out_dir.name}: step {step}/{config.steps}  loss {sum(losses) / len(losses):.4f}  {speed:.0f} images/s",
-            flush=True,
-        )
+        mean = sum(losses) / len(losses)
+        _say(fabric, f"{out_dir.name}: step {step}/{config.steps}  loss {mean:.4f}  {speed:.0f} images/s")
     bar.close()
+    first_decides(lambda: _finish(out_dir, method, data, config, model, seconds))
 
+
+def _finish(
+    out_dir: Path, method: Method, data: ImageBank | Shards, config: TrainConfig, model: Model, seconds: float
+) -> None:
+    """Write what marks the run as trained."""
     model.save(
         out_dir / "model.safetensors",
-        size=str(working_size(images.shape[1], config.crop, method.augmentation)),
+        size=str(working_size(data.images.shape[1], config.crop, method.augmentation)),
         data=data.name,
     )
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "loss": losses_at_end(out_dir)}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     write_json(out_dir / "train.json", summary | {"provenance": provenance()})
+
+
+def _say(fabric: Fabric, line: str) -> None:
+    """Print a line, once however many processes there are; as one write, so that lines never mix."""
+    if fabric.is_global_zero:
+        print(line, flush=True)
 
 
 def losses_at_end(run: str | Path, steps: int = 50) -> float:
@@ -365,32 +441,44 @@ def _save_checkpoint(out_dir: Path, step: int, seconds: float, model: Model, opt
         # Batches are a function of (seed, step); these are for layers that draw numbers, as dropout does.
         "generators": [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])],
     }
-    torch.save(state, temporary / "state.pt")
+    try:
+        torch.save(state, temporary / "state.pt")
+    except RuntimeError as error:  # of its writer, when a disk is full
+        raise OSError(
+            f"{temporary / 'state.pt'}: expected to be written, got {' '.join(str(error).split())}"
+        ) from error
     earlier = _checkpoints(out_dir)
     temporary.rename(final)
     for checkpoint in earlier:
         _remove(checkpoint)
 
 
-def _resume(out_dir: Path, model: Model, optimizer, schedule) -> tuple[int, float]:
+def _resume(fabric: Fabric, out_dir: Path, model: Model, optimizer, schedule) -> tuple[int, float]:
     """Load the last checkpoint, if any, and cut rows of ``train.csv`` after it; its step and the seconds so far."""
     checkpoints = _checkpoints(out_dir)
     if not checkpoints:
-        (out_dir / "train.csv").unlink(missing_ok=True)
+        if fabric.is_global_zero:
+            (out_dir / "train.csv").unlink(missing_ok=True)
         return 0, 0.0
-    model.load_state_dict(load_file(checkpoints[-1] / "model.safetensors"), strict=True)
-    state = torch.load(checkpoints[-1] / "state.pt", weights_only=True, map_location="cpu")
-    optimizer.load_state_dict(state["optimizer"])
-    schedule.load_state_dict(state["schedule"])
-    torch.set_rng_state(state["generators"][0])
+    model.load_state_dict(Model.load(checkpoints[-1] / "model.safetensors").state_dict(), strict=True)
+    path = checkpoints[-1] / "state.pt"
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["generators"][0])
+    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected the state of a checkpoint, got {type(error).__name__}: {reason}") from None
     if torch.cuda.is_available() and len(state["generators"]) > 1:
         torch.cuda.set_rng_state_all(state["generators"][1:])
     step = state["step"]
-    path = out_dir / "train.csv"
-    rows = path.read_bytes().splitlines(keepends=True)
-    with replacing(path) as whole:
-        whole.write_bytes(b"".join(rows[: step + 1]))
-    print(f"{out_dir.name}: resumed at step {step}", flush=True)
+    if fabric.is_global_zero:
+        path = out_dir / "train.csv"
+        rows = path.read_bytes().splitlines(keepends=True)
+        with replacing(path) as whole:
+            whole.write_bytes(b"".join(rows[: step + 1]))
+    _say(fabric, f"{out_dir.name}: resumed at step {step}")
     return step, state["seconds"]
 
 

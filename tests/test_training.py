@@ -6,6 +6,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -173,6 +174,27 @@ def test_half_precision_trains_nearly_the_same(bank, tmp_path):
     assert half != exact and half == pytest.approx(exact, rel=0.02)
     state = Model.load(tmp_path / "bf16-mixed" / "model.safetensors").state_dict()
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    "option, tolerance",
+    [
+        ("channels_last", 1e-4),
+        pytest.param("compile", 1e-4, marks=pytest.mark.skipif(not shutil.which("g++"), reason="needs a compiler")),
+    ],
+)
+def test_layout_and_compilation_change_rounding_alone(option, tolerance, bank, tmp_path):
+    """And so a run may go on with another choice."""
+    short = replace(CONFIG, crop=24, learning_rate=1e-4, steps=4)
+    fit("class", bank, short, tmp_path / "plain")
+    fit("class", bank, replace(short, **{option: True}), tmp_path / "other")
+    plain, other = ([row["loss"] for row in history(tmp_path / name)] for name in ("plain", "other"))
+    assert other == pytest.approx(plain, rel=tolerance)
+    hashes = [json.loads((tmp_path / name / "run.json").read_text())["hash"] for name in ("plain", "other")]
+    assert hashes[0] == hashes[1]
+    assert Model.load(tmp_path / "other" / "model.safetensors").state_dict().keys() == (
+        Model.load(tmp_path / "plain" / "model.safetensors").state_dict().keys()
+    )
 
 
 @pytest.fixture(scope="module")
@@ -564,6 +586,7 @@ def test_weights_and_optimizer_are_restored_on_the_device_of_the_model(bank, tmp
         ({"learning_rate": 0}, "^learning_rate: expected a number > 0, got 0"),
         ({"learning_rate": True}, "^learning_rate: expected a number > 0, got True"),
         ({"learning_rate": float("nan")}, "^learning_rate: expected a number > 0, got nan"),
+        ({"compile": 1}, "^compile: expected True or False, got 1"),
         ({"weight_decay": -0.1}, "^weight_decay: expected a number >= 0, got -0.1"),
     ],
 )

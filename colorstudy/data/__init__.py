@@ -1,4 +1,4 @@
-"""Pictures: sources (embedded photographs, any folder), their decoded cache, and the crops to train on."""
+"""Pictures: sources (embedded photographs, any folder, published sets), their decoded cache, crops to train on."""
 
 from __future__ import annotations
 
@@ -10,20 +10,37 @@ from colorstudy.data.bank import ImageBank, ImageSet
 from colorstudy.data.batches import batch, crops, to_float
 from colorstudy.data.folder import folder
 from colorstudy.data.photos import legacy_photos, photos
+from colorstudy.data.published import ARCHIVES, published
 from colorstudy.data.readers import read
+from colorstudy.data.shards import INDEX, Shards, shards, write_shards
 
-__all__ = ["ImageBank", "ImageSet", "batch", "crops", "folder", "legacy_photos", "load", "photos", "read", "to_float"]
+__all__ = [
+    "ImageBank",
+    "ImageSet",
+    "Shards",
+    "batch",
+    "crops",
+    "folder",
+    "legacy_photos",
+    "load",
+    "photos",
+    "published",
+    "read",
+    "shards",
+    "to_float",
+    "write_shards",
+]
 
 
-def load(source: str | os.PathLike, **options) -> ImageBank:
-    """The bank of a source.
+def load(source: str | os.PathLike, **options) -> ImageBank | Shards:
+    """The bank of a source; for a folder of shards, which is for training alone, the `Shards`.
 
     Parameters
     ----------
-    source : "photos" or path
-        The embedded photographs, or a folder of pictures (one called photos is ``"./photos"``).
+    source : "photos", "cifar10", "stl10", "bsds500" or path
+        The embedded photographs, a published set, or a folder of pictures (one called photos is ``"./photos"``).
     **options
-        Those of `photos` or `folder`.
+        Those of `photos`, `published`, `folder` or `shards`.
 
     Raises
     ------
@@ -32,6 +49,8 @@ def load(source: str | os.PathLike, **options) -> ImageBank:
     """
     if source == "photos":
         return photos(**options)
+    if source in ARCHIVES:
+        return published(source, **options)
     expected = "'photos' or the path of a folder of pictures"
     require(Path(source).expanduser().is_dir(), "source", expected, repr(str(source)))
-    return folder(source, **options)
+    return shards(source, **options) if (Path(source).expanduser() / INDEX).is_file() else folder(source, **options)

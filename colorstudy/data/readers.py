@@ -59,6 +59,17 @@ def read(path: str | os.PathLike) -> np.ndarray:
         raise ValueError(f"{path}: expected a picture that can be decoded, got {_reason(path, error)}") from error
 
 
+def decode(content: bytes) -> np.ndarray:
+    """The picture in the content of an image file, as `read` gives it; a ``ValueError`` if it cannot be decoded."""
+    try:
+        return _decode(io.BytesIO(content))
+    except MemoryError:
+        raise
+    except Exception as error:
+        known = "no data of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise ValueError(f"expected a picture that can be decoded, got {known or type(error).__name__}") from error
+
+
 def fit(image: np.ndarray, size: int) -> np.ndarray:
     """The centre square of `image` (H, W, 3) uint8, resized with antialiasing to (size, size, 3)."""
     require(image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "image", "uint8 (H, W, 3)",
@@ -72,7 +83,7 @@ def max_chroma(image: np.ndarray) -> float:
     return lab[1:].norm(dim=0).max().item()
 
 
-def _decode(path: Path) -> np.ndarray:
+def _decode(path: Path | io.BytesIO) -> np.ndarray:
     """`read` without its promise about errors."""
     with _open(path) as image:
         _limit(image.width * image.height)
@@ -96,12 +107,12 @@ def _decode(path: Path) -> np.ndarray:
     return np.array(image)  # (H, W, 3)
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path | io.BytesIO) -> Image.Image:
     """The file as a Pillow image."""
     try:
         image = Image.open(path, formats=_FORMATS)
     except UnidentifiedImageError:
-        with open(path, "rb") as file:
+        with io.BytesIO(path.getvalue()) if isinstance(path, io.BytesIO) else open(path, "rb") as file:
             if file.read(4) not in _TIFF_MAGIC:
                 raise
         return _open_tiff(path)  # Pillow knows no floating-point RGB
@@ -111,7 +122,7 @@ def _open(path: Path) -> Image.Image:
     return image
 
 
-def _open_tiff(path: Path) -> Image.Image:
+def _open_tiff(path: Path | io.BytesIO) -> Image.Image:
     """The first page of a grey or RGB TIFF file through tifffile, scaled to 8 bits."""
     with tifffile.TiffFile(path) as tiff:
         page = tiff.pages[0]
