@@ -17,7 +17,7 @@ from __future__ import annotations
 import ast
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -98,47 +98,78 @@ def load_profile(path: str | Path) -> Profile:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"profile: expected a YAML file, found none at {path}")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, got {error}") from None
+    content, at = _read_yaml(path)
     require(isinstance(content, dict), str(path), "a mapping", type(content).__name__)
-    content = {"skip": [], "parameters": {}, "notebooks": {}} | content
-    known = ["methods", "seeds", "skip", "parameters", "notebooks"]
-    require(sorted(content) == sorted(known), str(path), f"the fields {known}", list(content))
+    empty = {"skip": [], "parameters": {}, "notebooks": {}}
+    known = ["methods", "seeds", *empty]
+    spare = [name for name in content if name not in known]
+    content = empty | content
+    require(not spare and {*known} == {*content}, at(*spare[:1]), f"the fields {known}", list(content))
     methods, seeds, skip, shared, own = (content[name] for name in known)
     allowed = [*BASELINES, *METHODS]
-    require(isinstance(methods, list) and len(methods) > 0, f"{path}: methods", "a list of names", repr(methods))
-    require(set(methods) <= set(allowed), f"{path}: methods", f"some of {allowed}", methods)
+    require(isinstance(methods, list) and len(methods) > 0, at("methods"), "a list of names", repr(methods))
+    require(all(name in allowed for name in methods), at("methods"), f"some of {allowed}", methods)
     for method in methods:
         start = METHODS[method].start if method in METHODS else ""
-        require(start in ("", *methods), f"{path}: methods", f"{start} too, as {method} starts from it", methods)
+        require(start in ("", *methods), at("methods"), f"{start} too, as {method} starts from it", methods)
     whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    require(
-        whole and len(seeds) > 0 and len(set(seeds)) == len(seeds),
-        f"{path}: seeds",
-        "different integers >= 0",
-        repr(seeds),
-    )
+    require(whole and 0 < len(seeds) == len(set(seeds)), at("seeds"), "different integers >= 0", repr(seeds))
 
     notebooks = sorted(path.parent.parent.glob("[0-9][0-9]-*.ipynb"))
     stems = [notebook.stem for notebook in notebooks]
-    require(isinstance(skip, list) and set(skip) <= set(stems), f"{path}: skip", f"some of {stems}", repr(skip))
+    require(isinstance(skip, list) and all(name in stems for name in skip), at("skip"), f"some of {stems}", repr(skip))
     notebooks = [notebook for notebook in notebooks if notebook.stem not in skip]
     declared = {notebook.stem: notebook_parameters(notebook) for notebook in notebooks}
-    unknown = set(own) - set(declared)
-    require(not unknown, f"{path}: notebooks", f"some of {sorted(declared)}", sorted(unknown))
-    nowhere = [name for name in shared if not any(name in parameters for parameters in declared.values())]
-    require(not nowhere, f"{path}: parameters", "parameters that a notebook declares", nowhere)
+    require(isinstance(shared, dict), at("parameters"), "a mapping", repr(shared))
+    for name in shared:
+        somewhere = any(name in parameters for parameters in declared.values())
+        require(somewhere, at("parameters", name), "a parameter that a notebook declares", repr(name))
+    require(isinstance(own, dict), at("notebooks"), "a mapping", repr(own))
+    for stem, values in own.items():
+        require(stem in declared, at("notebooks", stem), f"one of {sorted(declared)}", repr(stem))
+        require(values is None or isinstance(values, dict), at("notebooks", stem), "a mapping", repr(values))
     settings = {}
     for stem, defaults in declared.items():
-        settings[stem] = {name: value for name, value in shared.items() if name in defaults} | (own.get(stem) or {})
+        mine = own.get(stem) or {}
+        settings[stem] = {name: value for name, value in shared.items() if name in defaults} | mine
         for name, value in settings[stem].items():
-            require(name in defaults, f"{path}: {stem}", f"parameters among {sorted(defaults)}", repr(name))
+            place = at("notebooks", stem, name) if name in mine else at("parameters", name)
+            require(name in defaults, place, f"one of the parameters {sorted(defaults)} of {stem}", repr(name))
             kind = type(defaults[name]).__name__
             good = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
-            require(good, f"{path}: {stem}: {name}", f"{kind}, as its default {defaults[name]!r}", repr(value))
+            require(good, place, f"{kind}, as its default {defaults[name]!r}", repr(value))
     return Profile(path.stem, methods, seeds, notebooks, settings)
+
+
+def _read_yaml(path: Path) -> tuple[Any, Callable[..., str]]:
+    """The content of a YAML file, and a function that says where it is: ``at("seeds")`` is "quick.yaml, line 3: seeds".
+
+    Raises a ``ValueError`` if it is no YAML, needs more than YAML's plain types, or gives a key of a mapping twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path}: expected YAML, got {error}") from None
+    lines: dict[tuple[str, ...], int] = {}
+
+    def find(node: yaml.Node | None, keys: tuple[str, ...]) -> None:
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else []:
+            inside = (*keys, str(key.value))
+            line = key.start_mark.line + 1
+            require(
+                inside not in lines, f"{path}, line {line}", f"{key.value} once", f"it again after {lines.get(inside)}"
+            )
+            lines[inside] = line
+            find(value, inside)
+
+    def at(*keys: Any) -> str:
+        names = tuple(map(str, keys))
+        line = f", line {lines[names]}" if names in lines else ""
+        return ": ".join([f"{path}{line}", *names[-2:]])
+
+    find(root, ())
+    return content, at
 
 
 def notebook_parameters(notebook: str | Path) -> dict[str, Any]:

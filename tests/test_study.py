@@ -66,14 +66,32 @@ BASE = "methods: [l2]\nseeds: [0]\n"
         ("methods: [l2]\nseeds: [-1]\n", "seeds: expected different integers >= 0"),
         (
             BASE + "parameters: {stepz: 5}\n",
-            r"parameters: expected parameters that a notebook declares, got \['stepz'\]",
+            r"line 3: parameters: stepz: expected a parameter that a notebook declares, got 'stepz'",
         ),
-        (BASE + "notebooks: {03-train: {stepz: 5}}\n", "03-train: expected parameters among .*'steps'.* got 'stepz'"),
-        (BASE + "notebooks: {03-trian: {steps: 5}}\n", r"notebooks: expected some of .* got \['03-trian'\]"),
-        (BASE + "notebooks: {03-train: {learning_rate: 1e-4}}\n", "learning_rate: expected float, .* got '1e-4'"),
+        (
+            BASE + "notebooks: {03-train: {stepz: 5}}\n",
+            "line 3: 03-train: stepz: expected one of the parameters .*'steps'.* got 'stepz'",
+        ),
+        (
+            BASE + "notebooks: {03-trian: {steps: 5}}\n",
+            "line 3: notebooks: 03-trian: expected one of .* got '03-trian'",
+        ),
+        (
+            BASE + "notebooks: {03-train: {learning_rate: 1e-4}}\n",
+            "line 3: 03-train: learning_rate: expected float, .* got '1e-4'",
+        ),
         (BASE + "notebooks: {03-train: {overwrite: 'true'}}\n", "overwrite: expected bool, .* got 'true'"),
         (BASE + "notebooks: {03-train: {steps: true}}\n", "steps: expected int, .* got True"),
-        (BASE + "seed: 3\n", "expected the fields"),
+        (BASE + "seed: 3\n", "line 3: seed: expected the fields"),
+        (BASE + "seeds: [1]\n", "line 3: expected seeds once, got it again after 2"),
+        (BASE + "\n\nskip: 9\n", "line 5: skip: expected some of"),
+        (BASE + "skip: [[9]]\n", "line 3: skip: expected some of"),
+        (BASE + "parameters: 5\n", "line 3: parameters: expected a mapping, got 5"),
+        (BASE + "notebooks: [03-train]\n", "line 3: notebooks: expected a mapping"),
+        (BASE + "notebooks:\n  03-train: 5\n", "line 4: notebooks: 03-train: expected a mapping, got 5"),
+        (BASE + "parameters: {steps: x}\n", "line 3: parameters: steps: expected int"),
+        ("methods: [l2]\nseeds: !!python/object/apply:os.getcwd []\n", "expected YAML, got could not determine"),
+        ("methods: [[l2]]\nseeds: [0]\n", "line 1: methods: expected some of"),
     ],
 )
 def test_a_bad_profile_is_refused_and_says_why(write, text, message):
