@@ -33,10 +33,11 @@ study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make t
 	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --scheduler greedy \
 	  --keep-going --quiet host $(ARGS)
 
-# One thread a worker, or every worker would start as many as the machine has cores.
+# One thread a worker, or every worker would start as many as the machine has cores. Tests run in random order, so that
+# none rests on another; a failure names the seed, and ARGS=--random-order-seed=... repeats it.
 test: $(STAMP)  ## run the tests, the notebooks' included; ARGS="tests/test_color.py -x" for some of them
 	$(RUN) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m pytest --numprocesses auto --maxprocesses 8 \
-	  --dist loadfile --ignore=tests/benchmarks $(ARGS)
+	  --dist loadfile --random-order --ignore=tests/benchmarks $(ARGS)
 
 lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab $(ARGS) notebooks

@@ -66,6 +66,11 @@ PAPERMILL = (
 )
 
 
+localrules:
+    all,
+    manifest,
+
+
 rule all:
     input:
         f"{RESULTS}/manifest.json",

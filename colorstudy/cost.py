@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from colorstudy._checks import require
-from colorstudy.methods import Model
+from colorstudy.methods import Method, Model, get
 
 
 @torch.no_grad()
@@ -54,6 +54,90 @@ def cost(model: Model, size: int = 256) -> dict[str, int]:
         "multiply_adds": flops.get_total_flops() // 2,
         "peak_bytes": peak.most,
     }
+
+
+def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> dict[str, float]:
+    """What a training step takes: forward, loss, backward and optimizer, on a batch that is there already.
+
+    Parameters
+    ----------
+    method : str or Method
+    rgb : float32 tensor (B, 3, H, W)
+        sRGB in [0, 1], on the device to measure.
+    rounds : int
+        After two that are not counted.
+
+    Returns
+    -------
+    dict
+        ``seconds``: median of a step. ``multiply_adds``: of a step, forward and backward. ``peak_bytes``: the most that
+        tensors hold at once, without weights, their gradients and the optimizer's state; nan on a GPU, whose backward
+        pass runs elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If `rounds` is not positive.
+    """
+    require(rounds >= 1, "rounds", "a number >= 1", rounds)
+    images = (rgb * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    model = get(method).build(images).to(rgb.device).train()
+    optimizer = torch.optim.AdamW(model.parameters())
+    found: dict[str, float] = {"peak_bytes": float("nan")}
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        model.loss(rgb).backward()
+        optimizer.step()
+
+    step()
+    with FlopCounterMode(display=False) as flops:
+        step()
+    if rgb.device.type == "cpu":
+        optimizer.zero_grad(set_to_none=False)  # gradients that are there already are not counted
+        with _Peak() as peak:
+            model.loss(rgb).backward()
+        found["peak_bytes"] = peak.most
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        step()
+        if rgb.device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return found | {"seconds": statistics.median(taken), "multiply_adds": flops.get_total_flops() // 2}
+
+
+def training_hours(
+    multiply_adds: float, pictures: float, devices: int, *, peak: float, achieved: float, scaling: float = 1.0
+) -> float:
+    """Hours that a training takes whose time goes into multiply-adds.
+
+    Parameters
+    ----------
+    multiply_adds : float
+        Of a picture, forward and backward.
+    pictures : float
+        Shown in all: steps times the size of a batch.
+    devices : int
+        GPUs.
+    peak : float
+        Multiply-adds a second of one, as its maker says.
+    achieved : float
+        Share of `peak` that one reaches, in (0, 1].
+    scaling : float
+        Share of their sum that all reach together, in (0, 1].
+
+    Raises
+    ------
+    ValueError
+        If a number is not positive, or a share above 1.
+    """
+    for name, value in {"multiply_adds": multiply_adds, "pictures": pictures, "devices": devices, "peak": peak}.items():
+        require(value > 0, name, "a number > 0", value)
+    for name, value in {"achieved": achieved, "scaling": scaling}.items():
+        require(0 < value <= 1, name, "a share in (0, 1]", value)
+    return multiply_adds * pictures / (devices * peak * achieved * scaling) / 3600
 
 
 @torch.inference_mode()

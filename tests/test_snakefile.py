@@ -5,13 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
-pytestmark = pytest.mark.skipif(not (ROOT / "Snakefile").exists(), reason="runs in a checkout")
+pytestmark = [
+    pytest.mark.skipif(not (ROOT / "Snakefile").exists(), reason="runs in a checkout"),
+    pytest.mark.random_order(disabled=True),  # the first ones are the steps of one study
+]
 
 
 class Checkout:
@@ -25,9 +29,8 @@ class Checkout:
             )
         shutil.copy(ROOT / "Snakefile", folder)
         self.profile = folder / "notebooks" / "profiles" / "one.yaml"
-        self.profile.write_text(
-            "methods: [gray, random, l2, class, full]\nseeds: [0]\nskip: [08-systems, 09-ablations, 10-confidence]\n"
-        )
+        skipped = "skip: [08-systems, 09-ablations, 10-confidence, 15-scale]"
+        self.profile.write_text(f"methods: [gray, random, l2, class, full]\nseeds: [0]\n{skipped}\n")
         self.results = folder / "results" / "one"
 
     def snakemake(self, *options):
@@ -128,3 +131,95 @@ def test_an_unknown_parameter_stops_the_study_before_anything_runs(checkout):
     code, output = checkout.snakemake()
     assert code != 0 and "got 'stepz'" in output
     assert not (checkout.results / "runs" / "l2-s7").exists()
+
+
+# --- clusters ---
+
+SMALL = "methods: [gray, l2]\nseeds: [0]\nskip: [{}]\n".format(
+    ", ".join(
+        p.stem for p in sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb")) if p.stem[:2] not in ("01", "03", "04")
+    )
+)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A study of five steps."""
+    made = Checkout(tmp_path / "checkout")
+    made.profile.write_text(SMALL)
+    return made
+
+
+def test_the_slurm_profile_plans_a_job_for_every_run(small):
+    shutil.copytree(ROOT / "profiles", small.folder / "profiles")
+    code, output = small.snakemake("--dry-run", "--workflow-profile", "profiles/slurm", "--cores", "128")
+    assert code == 0, output[-3000:]
+    train = output.split("rule train:")[1].split("rule ")[0]
+    assert "threads: 4" in train and "mem_mb=16000" in train and "runtime=720" in train and "gres=gpu:1" in train
+    other = output.split("rule notebook:")[1].split("rule ")[0]
+    assert "mem_mb=4000" in other and "runtime=60" in other and "gres" not in other
+
+
+def test_two_nodes_of_a_cluster_do_the_study_together(small):
+    """Two workers that take submitted scripts from a queue, each with a name of its own, as nodes of a cluster do."""
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    queue = small.folder.parent / "queue"
+    queue.mkdir()
+    submit = small.folder.parent / "submit"
+    submit.write_text(f'#!/bin/sh\ncp "$1" {queue}/$$.part && mv {queue}/$$.part {queue}/$$.job && echo $$\n')
+    submit.chmod(0o755)
+    node = """
+import os, subprocess, sys, time
+from pathlib import Path
+queue, name = Path(sys.argv[1]), sys.argv[2]
+while not (queue / "stop").exists():
+    for job in sorted(queue.glob("*.job")):
+        taken = job.with_suffix(f".{name}")
+        try:
+            job.rename(taken)  # one node alone gets it
+        except FileNotFoundError:
+            continue
+        subprocess.run(["sh", str(taken)], env=os.environ | {"SLURMD_NODENAME": name})
+        taken.with_suffix(f".done-{name}").touch()
+    time.sleep(0.1)
+"""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(small.folder), "JUPYTER_PREFER_ENV_PATH": "1"}
+    nodes = [
+        subprocess.Popen([sys.executable, "-c", node, str(queue), name], cwd=small.folder, env=environment)
+        for name in ("node1", "node2")
+    ]
+    try:
+        code, output = small.snakemake(
+            "--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit), "--jobs", "2",
+            "--latency-wait", "10", "--seconds-between-status-checks", "1",
+        )  # fmt: skip
+    finally:
+        (queue / "stop").touch()
+        for worker in nodes:
+            worker.wait(timeout=60)
+    assert code == 0, output[-3000:]
+    done = [len(list(queue.glob(f"*.done-{name}"))) for name in ("node1", "node2")]
+    print(f"\njobs of the two nodes: {done}")
+    assert sum(done) == 4 and min(done) > 0  # 01, a training, two evaluations; the manifest is made here
+    manifest = json.loads((small.results / "manifest.json").read_text())
+    assert sorted(manifest["runs"]) == ["gray-s0", "l2-s0"]
+    assert small.planned() == {}
+
+
+def test_a_second_study_in_one_checkout_says_so_and_mixes_nothing(small):
+    lock = small.folder / ".snakemake" / "locks"
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--config", "profile=one"]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(small.folder), "JUPYTER_PREFER_ENV_PATH": "1"}
+    log = open(small.folder.parent / "log", "w")  # noqa: SIM115 - open as long as the process
+    first = subprocess.Popen(command, cwd=small.folder, env=environment, stdout=log, stderr=log)
+    deadline = time.monotonic() + 120
+    while not (lock.exists() and any(lock.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    code, output = small.snakemake()
+    assert code != 0 and "cannot be locked" in output, output[-3000:]
+    assert first.wait(timeout=300) == 0, (small.folder.parent / "log").read_text()[-3000:]
+    log.close()
+    assert sorted(json.loads((small.results / "manifest.json").read_text())["runs"]) == ["gray-s0", "l2-s0"]
+    assert small.planned() == {}
