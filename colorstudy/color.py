@@ -148,7 +148,7 @@ def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Te
     Parameters
     ----------
     rgb : tensor (*, 3, H, W)
-        Gamma-encoded sRGB in [0, 1].
+        Gamma-encoded sRGB in [0, 1]; for "lab" also uint8 in [0, 255].
     space : {"lab", "yuv"}
 
     Returns

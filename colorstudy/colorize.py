@@ -100,9 +100,12 @@ class Colorizer:
             pixels = np.repeat(pixels[..., None], 3, axis=2)
         valid = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
         require(valid, "image", "shape (H, W) or (H, W, 3), not empty", pixels.shape)
-        rgb = torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1)[None] / 255
-        colored = self._colorize(rgb, options)[0].permute(1, 2, 0)
-        return (colored * 255).round().byte().cpu().numpy()
+        rgb = torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1).contiguous()[None]
+        if self.model.method.space != "lab":  # which takes bytes as they are
+            rgb = rgb / 255
+        with torch.inference_mode():
+            colored = self._colorize(rgb, options)[0].mul_(255).round_().byte()  # in place: a picture may be large
+        return colored.permute(1, 2, 0).contiguous().cpu().numpy()
 
     def chroma(self, lightness: torch.Tensor, **options: float | None) -> torch.Tensor:
         """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space.

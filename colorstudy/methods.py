@@ -273,7 +273,7 @@ class Model(nn.Module):
     @property
     def _dtype(self) -> torch.dtype:
         """Of the network's parameters, which a precision such as "64-true" converts."""
-        return next(self.network.parameters()).dtype
+        return next((p.dtype for p in self.network.parameters()), torch.float32)
 
     def save(self, path: str | Path, **notes: str) -> None:
         """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""

@@ -164,11 +164,11 @@ def to_float(batch: torch.Tensor, size: int) -> torch.Tensor:
     require(batch.ndim == 4 and shape[1] == 3 and batch.dtype == torch.uint8, "batch", "uint8 (B, 3, c, c)",
             f"{batch.dtype} {shape}")  # fmt: skip
     require(size > 0, "size", "at least 1", size)
-    rgb = batch.float() / 255
+    rgb = batch.float().div_(255)
     if shape[-2:] == (size, size):
         return rgb
     # The triangle filter has no negative weights, so nothing overshoots but by rounding.
-    return F.interpolate(rgb, (size, size), mode="bilinear", antialias=True).clamp(0, 1)
+    return F.interpolate(rgb, (size, size), mode="bilinear", antialias=True).clamp_(0, 1)
 
 
 @lru_cache(maxsize=4)
