@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -32,6 +35,33 @@ def first_decides(call: Callable[[], Any]) -> Any:
     if answer[1] is not None:
         raise answer[1]
     return answer[0]
+
+
+@contextmanager
+def ends_with_the_others(what: str) -> Iterator[None]:
+    """Within, the end of another process is a ``ConnectionError`` that says `what` ended.
+
+    It shows as a collective that fails, or as torchrun's request to stop, whichever comes first.
+    """
+    message = (
+        f"{what}: another process of this run ended, or it was told to stop; the last checkpoint is whole: start it "
+        "again to go on from there, with as many processes as you like"
+    )
+
+    def stop(*_: Any) -> None:
+        raise ConnectionError(message)
+
+    listens = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if listens else None
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "peer" in str(error) or "gloo" in str(error):
+            raise ConnectionError(message) from error
+        raise
+    finally:
+        if listens:
+            signal.signal(signal.SIGTERM, before)
 
 
 def share_norms(network: nn.Module) -> None:

@@ -99,6 +99,8 @@ def load(path: str | Path) -> Model:
     except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, OSError) as error:
         raise ValueError(f"{path}: expected a file of tensors alone, got {type(error).__name__}") from error
     require(isinstance(state, dict), str(path), "a dict of tensors", type(state).__name__)
+    others = [name for name in state if not isinstance(name, str)]
+    require(not others, str(path), "a dict of tensors by name", others[:3])
     method = METHODS["zhang-full"]
     model = Model(method, Classification(ColorBins.in_gamut(), temperature=method.temperature))
     counters = {k: v.new_zeros(()) for k, v in model.network.state_dict().items() if k.endswith("num_batches_tracked")}

@@ -32,7 +32,7 @@ from tqdm.auto import tqdm
 
 from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
-from colorstudy._parallel import first_decides, processes, share_norms
+from colorstudy._parallel import ends_with_the_others, first_decides, processes, share_norms
 from colorstudy._provenance import code_hash, digest, provenance
 from colorstudy.data import ImageBank, Shards, batch
 from colorstudy.methods import Method, Model, get
@@ -182,16 +182,10 @@ def fit(
         else:
             threads = torch.get_num_threads()
             torch.set_num_threads(config.threads or threads)
+            alone = nullcontext() if count == 1 else ends_with_the_others(str(out_dir))
             try:
-                with torch.random.fork_rng():
+                with torch.random.fork_rng(), alone:
                     _train(fabric, method, data, config, began, out_dir)
-            except RuntimeError as error:
-                if count == 1 or "peer" not in str(error):
-                    raise
-                again = "start it again to go on from there, with as many processes as you like"
-                raise ConnectionError(
-                    f"{out_dir}: another process of this run ended; the last checkpoint is whole, {again}"
-                ) from error
             finally:
                 torch.set_num_threads(threads)
     return out_dir

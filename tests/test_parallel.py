@@ -86,7 +86,7 @@ def test_another_number_of_processes_goes_on(alone, tmp_path):
     os.kill(_rank(running.pid, 1), signal.SIGKILL)
     output, _ = running.communicate(timeout=120)
     assert running.returncode != 0
-    assert "another process of this run ended; the last checkpoint is whole" in output
+    assert "another process of this run ended, or it was told to stop; the last checkpoint is whole" in output
     assert "Signal 9 (SIGKILL)" in output  # torchrun says which one
     assert not (out / "train.json").exists()
     (checkpoint,) = out.glob("checkpoint-*")
