@@ -1,6 +1,8 @@
 """Fixtures that several test files use."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,3 +22,70 @@ def reference():
         return np.load(path) if path.suffix == ".npy" else path.read_text(encoding="utf-8")
 
     return read
+
+
+class Forks:
+    """Calls of one function, each in a process of its own, which starts at once.
+
+    They are forked from a process that has imported all and computed nothing: imports take longer than the calls.
+    `code` defines ``call(*arguments)``; `given` are its ``sys.argv[1:]``.
+    """
+
+    _SERVER = """
+import os, sys
+for line in sys.stdin:
+    command, *rest = eval(line)
+    if command == "wait":
+        print(os.waitstatus_to_exitcode(os.waitpid(*rest, 0)[1]), flush=True)
+    elif pid := os.fork():
+        print(pid, flush=True)
+    else:
+        log, *arguments = rest
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
+        try:
+            call(*arguments)
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+        sys.stdout.flush()
+        os._exit(0)
+"""
+
+    def __init__(self, code, *given):
+        if not hasattr(os, "fork"):
+            pytest.skip("needs fork")
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+        command = [sys.executable, "-c", code + self._SERVER, *map(str, given)]
+        self.server = subprocess.Popen(command, env=environment, **pipes)
+
+    def start(self, log, *arguments):
+        """The process id of a call, whose output goes to the file `log`."""
+        return self._ask("start", str(log), *arguments)
+
+    def wait(self, pid):
+        """The exit status of a call, once it ended."""
+        return self._ask("wait", pid)
+
+    def stop(self):
+        self.server.kill()
+        self.server.communicate()
+
+    def _ask(self, *request):
+        self.server.stdin.write(repr(request) + "\n")
+        return int(self.server.stdout.readline())
+
+
+@pytest.fixture(scope="module")
+def forks():
+    """Makes `Forks`, and stops them."""
+    made = []
+
+    def make(code, *given):
+        made.append(Forks(code, *given))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()

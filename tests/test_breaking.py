@@ -25,16 +25,14 @@ from colorstudy.training import TrainConfig, fit
 
 ROOT = Path(__file__).parents[1]
 
-# A process that has imported all and computed nothing, and forks one for each study.
-SERVER = """
-import os, sys
+STUDY = """
 from pathlib import Path
 from colorstudy import metrics, study, tables
-from colorstudy._files import replacing
 from colorstudy.data import folder
 from colorstudy.training import TrainConfig, fit
 
-def whole_study(pictures, out):
+def call(pictures, out):
+    out = Path(out)
     bank = folder(pictures, 64, cache_dir=out / "cache")
     for method in ("l2", "class"):
         run = study.run_folder(out, method, 0)
@@ -46,45 +44,12 @@ def whole_study(pictures, out):
     tables.save(table, out / "tables" / "differences")
     study.record(out, "05-compare", seeds=[0])
     study.write_manifest(out)
-
-for line in sys.stdin:
-    command, *rest = eval(line)
-    if command == "wait":
-        print(os.waitstatus_to_exitcode(os.waitpid(*rest, 0)[1]), flush=True)
-    elif pid := os.fork():
-        print(pid, flush=True)
-    else:
-        pictures, out, log = map(Path, rest)
-        for stream in (1, 2):
-            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
-        try:
-            whole_study(pictures, out)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-        os._exit(0)
 """
 
 
-class Studies:
-    def __init__(self):
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        self.server = subprocess.Popen([sys.executable, "-c", SERVER], env=environment, **pipes)
-
-    def ask(self, *request):
-        self.server.stdin.write(repr(request) + "\n")
-        return int(self.server.stdout.readline())
-
-
 @pytest.fixture(scope="module")
-def studies():
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
-    made = Studies()
-    yield made
-    made.server.kill()
-    made.server.communicate()
+def studies(forks):
+    return forks(STUDY)
 
 
 @pytest.fixture(scope="module")
@@ -136,11 +101,11 @@ def test_twenty_kills_at_random_moments_change_no_bit(studies, pictures, tmp_pat
 
     def study(out, after=None):
         """Let a study run, or kill it so long after its start; its exit status."""
-        pid = studies.ask("start", str(pictures), str(out), str(log))
+        pid = studies.start(log, str(pictures), str(out))
         if after is not None:
             time.sleep(after)
             os.kill(pid, signal.SIGKILL)
-        return studies.ask("wait", pid)
+        return studies.wait(pid)
 
     out = tmp_path / "1" / "study"
     assert study(out) == 0, log.read_text()

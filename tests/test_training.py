@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -334,65 +332,25 @@ def test_overwriting_may_be_killed_at_any_moment(finished, bank, tmp_path, monke
 
 # --- stopped runs ---
 
-# A process that has imported all and computed nothing, and forks one for each run: imports take longer than the runs.
-SERVER = """
-import os, sys
+FIT = """
+import sys
 import numpy as np
 from colorstudy.data import ImageBank
 from colorstudy.training import TrainConfig, fit
 
 images, names = np.load(sys.argv[1]), tuple(f"{i}.png" for i in range(8))
 bank = ImageBank("tiny", images, names, ("train",) * 6 + ("test",) * 2, "hash of 0", {}, ())
-for line in sys.stdin:
-    command, *rest = eval(line)
-    if command == "wait":
-        print(os.waitstatus_to_exitcode(os.waitpid(*rest, 0)[1]), flush=True)
-    elif pid := os.fork():
-        print(pid, flush=True)
-    else:
-        out, config, log = rest
-        for stream in (1, 2):
-            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND), stream)
-        try:
-            fit("l2", bank, TrainConfig(**config), out)
-        except BaseException as error:
-            print(repr(error), flush=True)
-            os._exit(1)
-        sys.stdout.flush()
-        os._exit(0)
+
+def call(out, config):
+    fit("l2", bank, TrainConfig(**config), out)
 """
 
 
-class Runs:
-    """Calls of `fit` on the tiny bank, each in a process of its own."""
-
-    def __init__(self, images):
-        command = [sys.executable, "-c", SERVER, str(images)]
-        environment = os.environ | {"PYTHONPATH": str(Path(training.__file__).parents[1])}
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        self.server = subprocess.Popen(command, env=environment, **pipes)
-
-    def start(self, out, config, log):
-        return self._ask("start", str(out), vars(config), str(log))
-
-    def wait(self, pid):
-        return self._ask("wait", pid)
-
-    def _ask(self, *request):
-        self.server.stdin.write(repr(request) + "\n")
-        return int(self.server.stdout.readline())
-
-
 @pytest.fixture(scope="module")
-def runs(bank, tmp_path_factory):
-    if not hasattr(os, "fork"):
-        pytest.skip("needs fork")
+def runs(bank, forks, tmp_path_factory):
     images = tmp_path_factory.mktemp("bank") / "images.npy"
     np.save(images, bank.images)
-    made = Runs(images)
-    yield made
-    made.server.kill()
-    made.server.communicate()
+    return forks(FIT, images)
 
 
 def test_a_killed_run_ends_with_the_same_bits(bank, runs, tmp_path):
@@ -400,7 +358,7 @@ def test_a_killed_run_ends_with_the_same_bits(bank, runs, tmp_path):
     whole = fit("l2", bank, config, tmp_path / "whole")
     run, printed, stops = tmp_path / "killed", tmp_path / "printed", []
     for least in (2, 20, 50):  # rows in the log before the kill, which then comes at a moment of its own
-        pid = runs.start(run, config, printed)
+        pid = runs.start(printed, str(run), vars(config))
         deadline = time.monotonic() + 60
         log = run / "train.csv"
         while time.monotonic() < deadline and not (log.exists() and log.read_bytes().count(b"\n") > least):
@@ -411,7 +369,7 @@ def test_a_killed_run_ends_with_the_same_bits(bank, runs, tmp_path):
         stops.append(len(history(run)))
         assert not (run / "train.json").exists()
     assert stops[0] < stops[1] < stops[2] < 80
-    assert runs.wait(runs.start(run, config, printed)) == 0, printed.read_text()
+    assert runs.wait(runs.start(printed, str(run), vars(config))) == 0, printed.read_text()
     assert "resumed at step" in printed.read_text()
     assert weights(run) == weights(whole)
     assert (run / "train.csv").read_bytes() == (whole / "train.csv").read_bytes()
@@ -420,7 +378,7 @@ def test_a_killed_run_ends_with_the_same_bits(bank, runs, tmp_path):
 
 def test_two_processes_may_ask_for_one_run(finished, runs, tmp_path):
     logs = [tmp_path / "one", tmp_path / "two"]
-    pids = [runs.start(tmp_path / "run", CONFIG, log) for log in logs]
+    pids = [runs.start(log, str(tmp_path / "run"), vars(CONFIG)) for log in logs]
     assert [runs.wait(pid) for pid in pids] == [0, 0], [log.read_text() for log in logs]
     assert sum("already trained" in log.read_text() for log in logs) == 1
     assert weights(tmp_path / "run") == weights(finished)

@@ -29,7 +29,12 @@ def default_cache_dir() -> Path:
 
 def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file's content, in hex."""
-    digest = hashlib.sha256()
+    return checksum(path, "sha256")
+
+
+def checksum(path: str | os.PathLike, algorithm: str) -> str:
+    """The checksum of a file's content by an algorithm of `hashlib`, in hex."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)

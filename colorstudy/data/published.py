@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import tarfile
@@ -137,11 +136,8 @@ def _download(url: str, part: Path) -> None:
 
 def _check(path: Path, checksum: str) -> None:
     algorithm, expected = checksum.split(":")
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    require(digest.hexdigest() == expected, str(path), f"{algorithm} {expected}", digest.hexdigest())
+    found = cache.checksum(path, algorithm)
+    require(found == expected, str(path), f"{algorithm} {expected}", found)
 
 
 def _records(tar: tarfile.TarFile, name: str, length: int) -> Iterator[np.ndarray]:
