@@ -64,6 +64,16 @@ def ends_with_the_others(what: str) -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
+def leave() -> None:
+    """Take leave of the other processes, if there are any, once all are done.
+
+    A process that ends while threads of the group still run may be aborted by them, though its work was done.
+    """
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
 def share_norms(network: nn.Module) -> None:
     """Let every batch norm of `network` take its statistics from the batches of all processes.
 

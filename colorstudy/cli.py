@@ -148,6 +148,7 @@ def _targets(places: list[Path], out: Path, overwrite: bool) -> dict[Path, Path]
 
 def _train(options: argparse.Namespace) -> int:
     """Train a method, or go on where an earlier call stopped."""
+    from colorstudy import _parallel
     from colorstudy.data import load
     from colorstudy.methods import get
     from colorstudy.training import TrainConfig, fit
@@ -155,6 +156,7 @@ def _train(options: argparse.Namespace) -> int:
     config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
     bank = load(options.data, size=options.size)
     fit(get(options.method), bank, config, options.out, start=options.start, overwrite=options.overwrite)
+    _parallel.leave()
     return 0
 
 
