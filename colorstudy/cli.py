@@ -44,11 +44,21 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         return added
 
     colorize = command(_colorize)
-    colorize.add_argument("pictures", nargs="+", type=Path, metavar="PICTURES", help="files, or folders of pictures")
+    colorize.add_argument("pictures", nargs="+", type=Path, metavar="FILES", help="pictures, folders of them, or clips")
     colorize.add_argument("--run", dest="model", required=True, metavar="RUN", help="a finished run, or its weights")
-    colorize.add_argument("-o", "--out", required=True, type=Path, help="folder for the coloured pictures")
+    colorize.add_argument(
+        "-o", "--out", required=True, type=Path, help="folder for what is coloured; of one clip, a file"
+    )
     colorize.add_argument("--temperature", type=float, help="of the annealed mean, > 0; the method's own by default")
-    colorize.add_argument("--overwrite", action="store_true", help="replace pictures that are in the folder already")
+    colorize.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    clips = colorize.add_argument_group("clips")
+    clips.add_argument(
+        "--smoothing",
+        choices=["none", "exponential", "flow"],
+        default="flow",
+        help="average over the frames before: not at all, in place, or along the motion (the default)",
+    )
+    clips.add_argument("--resume", action="store_true", help="go on with a clip where an earlier call was interrupted")
 
     train = command(_train)
     train.add_argument("method", metavar="METHOD", help="such as l2, class or full")
@@ -96,34 +106,40 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _colorize(options: argparse.Namespace) -> int:
-    """Colour pictures with a trained model."""
+    """Colour pictures or clips with a trained model."""
     from PIL import Image
 
     from colorstudy._files import replacing
     from colorstudy.colorize import Colorizer
     from colorstudy.data import read
+    from colorstudy.video import EXTENSIONS, Clip, colorize_clip
 
-    targets = _targets(options.pictures, options.out, options.overwrite)
+    targets = _targets(options.pictures, options.out, options.overwrite, EXTENSIONS)
     colorizer = Colorizer.load(options.model)
+    chosen = {name: getattr(options, name) for name in ("smoothing", "temperature", "resume", "overwrite")}
     failed = False
     for target, source in targets.items():
         try:
-            picture = read(source)
+            content = Clip(source) if source.suffix.lower() in EXTENSIONS else read(source)
         except (OSError, ValueError) as error:
             failed = True
             print(f"colorstudy: skipped {error}", file=sys.stderr)
             continue
-        with replacing(target) as temporary:
-            colored = colorizer.colorize(picture, options.temperature)
-            Image.fromarray(colored).save(temporary, quality=95)  # of JPEG; PNG loses nothing
+        if isinstance(content, Clip):
+            colorize_clip(content, target, colorizer, **chosen)
+        else:
+            with replacing(target) as temporary:
+                colored = colorizer.colorize(content, options.temperature)
+                Image.fromarray(colored).save(temporary, quality=95)  # of JPEG; PNG loses nothing
         print(target)
     return int(failed)
 
 
-def _targets(places: list[Path], out: Path, overwrite: bool) -> dict[Path, Path]:
-    """Where each picture goes: coloured file -> source, checked before any is made.
+def _targets(places: list[Path], out: Path, overwrite: bool, clips: Sequence[str]) -> dict[Path, Path]:
+    """Where each picture or clip goes: coloured file -> source, checked before any is made.
 
-    A picture out of a folder keeps its place below that folder. JPEG files stay JPEG, all others become PNG.
+    A picture out of a folder keeps its place below that folder. JPEG files stay JPEG, all others become PNG; what ends
+    on one of `clips` becomes MP4. A single clip goes to `out` itself, if that has the name of a file.
     """
     from colorstudy._checks import require
     from colorstudy.data.folder import pictures_below
@@ -137,11 +153,15 @@ def _targets(places: list[Path], out: Path, overwrite: bool) -> dict[Path, Path]
         sources |= {place / name: Path(name) for name in names} or {place: Path(place.name)}
     originals = {source.resolve() for source in sources}
     targets: dict[Path, Path] = {}
+    kept = {".jpg", ".jpeg", ".png", ".mp4"}
     for source, name in sources.items():
-        target = out / (name if name.suffix.lower() in (".jpg", ".jpeg", ".png") else name.with_suffix(".png"))
+        suffix = name.suffix.lower()
+        target = out / (name if suffix in kept else name.with_suffix(".mp4" if suffix in clips else ".png"))
+        if suffix in clips and len(sources) == 1 and out.suffix:
+            target = out
         require(target not in targets, "pictures", f"one for {target}", f"{source} and {targets.get(target)}")
-        require(target.resolve() not in originals, "out", "a folder other than that of the pictures", out)
-        require(overwrite or not target.exists(), "out", "a folder without such files, or --overwrite", target)
+        require(target.resolve() not in originals, "out", "another place than that of the sources", out)
+        require(overwrite or not target.exists(), "out", "no such file there, or --overwrite", target)
         targets[target] = source
     return targets
 

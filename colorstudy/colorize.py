@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from colorstudy import release
 from colorstudy._checks import require, require_maps
 from colorstudy.color import merge, split
 from colorstudy.data import read
+from colorstudy.filters import shrunk
 from colorstudy.methods import Model
+
+Smooth = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of lightness (B, 1, H, W) and of maps (B, C, h, w) that can be averaged, the average with those of frames before."""
 
 
 class Colorizer:
@@ -62,6 +68,7 @@ class Colorizer:
         image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor,
         temperature: float | None = None,
         rebalance: float | None = None,
+        smoother: Smooth | None = None,
     ) -> np.ndarray | torch.Tensor:
         """Colour a picture; what colours it has are ignored.
 
@@ -73,6 +80,8 @@ class Colorizer:
             Of the annealed mean, > 0, instead of the method's own; a regression has none.
         rebalance : float, optional
             Rebalancing after training, >= 0, instead of the method's own; see `Classification.decode`.
+        smoother : callable, optional
+            The `temporal.Smoother` of the clip that `image` is the next frame of.
 
         Returns
         -------
@@ -85,7 +94,7 @@ class Colorizer:
         TypeError
             If `image` is of another kind.
         """
-        options = {"temperature": temperature, "rebalance": rebalance}
+        options = {"temperature": temperature, "rebalance": rebalance, "smoother": smoother}
         if isinstance(image, torch.Tensor):
             require_maps(image, "image", 3, "(B, 3, H, W)")
             require(image.ndim == 4 and image.numel() > 0, "image", "shape (B, 3, H, W), not empty", tuple(image.shape))
@@ -107,31 +116,25 @@ class Colorizer:
             colored = self._colorize(rgb, options)[0].mul_(255).round_().byte()  # in place: a picture may be large
         return colored.permute(1, 2, 0).contiguous().cpu().numpy()
 
-    def chroma(self, lightness: torch.Tensor, **options: float | None) -> torch.Tensor:
+    def chroma(self, lightness: torch.Tensor, smoother: Smooth | None = None, **options: float | None) -> torch.Tensor:
         """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space.
 
-        `options` go to the target's ``decode``; those that are None are left to the method.
+        `smoother` is as in `colorize`. `options` go to the target's ``decode``; those that are None are left to the
+        method.
         """
+        smooth = smoother and partial(smoother, lightness)
         options = {name: value for name, value in options.items() if value is not None}
         if options and self.model.method.target == "regression":
             name, value = next(iter(options.items()))
             raise ValueError(f"{name}: expected None, as {self.model.method.name} is a regression, got {value}")
-        return self.model(self.at_working_size(lightness), lightness.shape[-2:], **options)
+        return self.model(self.at_working_size(lightness), lightness.shape[-2:], smooth, **options)
 
     def at_working_size(self, lightness: torch.Tensor) -> torch.Tensor:
         """What the network sees of lightness (B, 1, H, W): the same, or smaller."""
         return shrunk(lightness, self.size / min(lightness.shape[-2:]))
 
     @torch.inference_mode()
-    def _colorize(self, rgb: torch.Tensor, options: dict[str, float | None]) -> torch.Tensor:
+    def _colorize(self, rgb: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
         space = self.model.method.space
         lightness, _ = split(rgb, space)
         return merge(lightness, self.chroma(lightness, **options), space)
-
-
-def shrunk(lightness: torch.Tensor, scale: float) -> torch.Tensor:
-    """Lightness (B, 1, H, W) with its sides times `scale`, every pixel counted; as it is, if `scale` is 1 or more."""
-    if scale >= 1:
-        return lightness
-    small = [max(1, round(side * scale)) for side in lightness.shape[-2:]]
-    return F.interpolate(lightness, small, mode="bilinear", antialias=True)

@@ -86,3 +86,11 @@ def joint_bilateral(
             total[(..., *here)] += w * chroma[(..., *there)]
             weight[(..., *here)] += w
     return total / weight
+
+
+def shrunk(lightness: torch.Tensor, scale: float) -> torch.Tensor:
+    """Lightness (B, 1, H, W) with its sides times `scale`, every pixel counted; as it is, if `scale` is 1 or more."""
+    if scale >= 1:
+        return lightness
+    small = [max(1, round(side * scale)) for side in lightness.shape[-2:]]
+    return F.interpolate(lightness, small, mode="bilinear", antialias=True)

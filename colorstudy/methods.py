@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -256,13 +257,22 @@ class Model(nn.Module):
         with torch.autocast(rgb.device.type, enabled=False):
             return self.target.loss(output, chroma)
 
-    def forward(self, lightness: torch.Tensor, size: tuple[int, int] | None = None, **options: float) -> torch.Tensor:
+    def forward(
+        self,
+        lightness: torch.Tensor,
+        size: tuple[int, int] | None = None,
+        smooth: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        **options: float,
+    ) -> torch.Tensor:
         """Chroma of lightness (B, 1, H, W) in [0, 100], as (B, 2, *size), the size of `lightness` by default.
 
-        `options` go to the target's ``decode``.
+        `smooth` replaces what of the network's output can be averaged, a distribution or a colour (B, C, h, w), by its
+        average with that of other frames. `options` go to the target's ``decode``.
         """
         output = self.network(lightness.to(self._dtype))
         with torch.autocast(lightness.device.type, enabled=False):
+            if smooth is not None:
+                output = self.target.unmixed(smooth(self.target.mixable(output)))
             chroma = self.target.decode(output, **options)
             if self.method.bilateral > 0:
                 guide = F.adaptive_avg_pool2d(lightness, chroma.shape[-2:])
@@ -274,6 +284,13 @@ class Model(nn.Module):
     def _dtype(self) -> torch.dtype:
         """Of the network's parameters, which a precision such as "64-true" converts."""
         return next((p.dtype for p in self.network.parameters()), torch.float32)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 (hex) of the method and all weights."""
+        return _checksum(
+            asdict(self.method), {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
+        )
 
     def save(self, path: str | Path, **notes: str) -> None:
         """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""

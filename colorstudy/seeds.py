@@ -17,9 +17,10 @@ from PIL import Image
 
 from colorstudy._checks import require, require_maps
 from colorstudy.color import split
-from colorstudy.colorize import Colorizer, shrunk
+from colorstudy.colorize import Colorizer, Smooth
 from colorstudy.data import ImageBank
 from colorstudy.diffusion import diffuse
+from colorstudy.filters import shrunk
 from colorstudy.methods import Model
 
 __all__ = ["KINDS", "SeedColorizer", "by_confidence", "colorize_by_seeds", "confidence", "confidence_map", "diffuse"]
@@ -165,8 +166,9 @@ class SeedColorizer(Colorizer):
         super().__init__(model, size, device)
         self.share, self.kind, self.limit = share, kind, limit
 
-    def chroma(self, lightness: torch.Tensor, **options: float | None) -> torch.Tensor:
-        """As `Colorizer.chroma`, from seeds."""
+    def chroma(self, lightness: torch.Tensor, smoother: Smooth | None = None, **options: float | None) -> torch.Tensor:
+        """As `Colorizer.chroma`, from seeds; a ``ValueError`` for frames of a clip, between which seeds would jump."""
+        require(smoother is None, "smoother", "None, as seeds are not averaged over frames", smoother)
         size = lightness.shape[-2:]
         logits = self.model.network(self.at_working_size(lightness))  # (B, Q, h, w)
         colors, sure = self.model.target.decode(logits, **options), confidence(logits, self.kind)

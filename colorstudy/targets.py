@@ -75,6 +75,14 @@ class Regression(nn.Module):
         require_maps(output, "output", self.out_channels, "(B, 2, h, w)")
         return output.float() * SPACES[self.space]
 
+    def mixable(self, output: torch.Tensor) -> torch.Tensor:
+        """What of `output` (B, 2, h, w) can be averaged, over frames for instance: the chroma, up to its scale."""
+        return output.float()
+
+    def unmixed(self, mixture: torch.Tensor) -> torch.Tensor:
+        """The output that an average of `mixable` ones stands for."""
+        return mixture
+
 
 class Classification(nn.Module):
     """The network gives logits over colour bins, and is trained by weighted cross-entropy with soft targets.
@@ -207,6 +215,14 @@ class Classification(nn.Module):
         if s > 0:
             output = output + s * self.posthoc.log()[:, None, None]
         return self.bins.annealed_mean(output, self.temperature if temperature is None else temperature)
+
+    def mixable(self, output: torch.Tensor) -> torch.Tensor:
+        """What of logits (B, Q, h, w) can be averaged, over frames for instance: the distribution."""
+        return torch.softmax(output.float(), dim=1)
+
+    def unmixed(self, mixture: torch.Tensor) -> torch.Tensor:
+        """Logits of an average (B, Q, h, w) of `mixable` ones."""
+        return mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()
 
 
 class _SparseCrossEntropy(torch.autograd.Function):

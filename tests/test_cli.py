@@ -262,7 +262,7 @@ def test_sources_are_never_overwritten(run, tmp_path, capsys):
     Image.fromarray(picture()).save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
     line = refused(capsys, "colorize", tmp_path / "a.png", "--run", run, "-o", tmp_path, "--overwrite")
-    assert "out: expected a folder other than that of the pictures" in line
+    assert "out: expected another place than that of the sources" in line
     assert (tmp_path / "a.png").read_bytes() == before
 
 
