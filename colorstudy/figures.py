@@ -98,7 +98,7 @@ def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth:
     ax = _axes(ax, (3.4, 2.4))
     places = np.arange(len(table))[::-1]
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
-        color = COLORS.get(row["method"])
+        color = COLORS.get(row["method"].partition(",")[0])  # what follows says how it was decoded
         ax.plot([row[f"{score}_low"], row[f"{score}_high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
         ax.plot(row[score], place, "o", color=color, ms=6)
     if truth is not None:

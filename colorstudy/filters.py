@@ -1,4 +1,4 @@
-"""Two filters of maps: the Gaussian blur in Dahl's loss and the joint bilateral filter of Cheng et al."""
+"""Filters of maps: the Gaussian blur in Dahl's loss, the joint bilateral filter of Cheng et al., shrinking."""
 
 from __future__ import annotations
 
@@ -88,9 +88,9 @@ def joint_bilateral(
     return total / weight
 
 
-def shrunk(lightness: torch.Tensor, scale: float) -> torch.Tensor:
-    """Lightness (B, 1, H, W) with its sides times `scale`, every pixel counted; as it is, if `scale` is 1 or more."""
+def shrunk(maps: torch.Tensor, scale: float) -> torch.Tensor:
+    """Maps (B, C, H, W) with its sides times `scale`, every pixel counted; as it is, if `scale` is 1 or more."""
     if scale >= 1:
-        return lightness
-    small = [max(1, round(side * scale)) for side in lightness.shape[-2:]]
-    return F.interpolate(lightness, small, mode="bilinear", antialias=True)
+        return maps
+    small = [max(1, round(side * scale)) for side in maps.shape[-2:]]
+    return F.interpolate(maps, small, mode="bilinear", antialias=True)

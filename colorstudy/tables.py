@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from colorstudy._checks import require
 from colorstudy._files import replacing, write_text
 from colorstudy.methods import Variant
 from colorstudy.metrics import SCORES
+from colorstudy.statistics import Scores
 
 HEADLINE = (
     "auc",
@@ -37,6 +38,10 @@ LABELS = {
     "colorfulness": "colourfulness",
     "colorfulness_ratio": "colourfulness / truth",
     "chroma_ratio": "chroma / truth",
+    "warp_error": "warp error",
+    "warp_error_relative": "warp error / chroma",
+    "cdc": "CDC",
+    "flicker": "flicker",
 }
 
 SYSTEMS = {
@@ -63,7 +68,15 @@ SYSTEMS |= {
 """What each row of the table of systems is."""
 
 
-def main_table(scores: pd.DataFrame, methods: list[str], *, samples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def main_table(
+    scores: pd.DataFrame,
+    methods: list[str],
+    names: Sequence[str] = HEADLINE,
+    *,
+    known: Scores = SCORES,
+    samples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
     """Set-level scores of every method: mean over seeds, with the 95 % bootstrap interval over images and seeds.
 
     Parameters
@@ -72,6 +85,10 @@ def main_table(scores: pd.DataFrame, methods: list[str], *, samples: int = 2000,
         As `study.scores` gives it.
     methods : list of str
         The rows, in order.
+    names : sequence of str
+        The scores.
+    known : mapping
+        What `names` mean; those of pictures, or `temporal.CLIP_SCORES`.
     samples, seed : int
         Of the bootstrap.
 
@@ -89,9 +106,9 @@ def main_table(scores: pd.DataFrame, methods: list[str], *, samples: int = 2000,
     rows = []
     for method in methods:
         table = _of(scores, method)
-        interval = statistics.bootstrap(table, SCORES, samples=samples, seed=seed)
+        interval = statistics.bootstrap(table, {name: known[name] for name in names}, samples=samples, seed=seed)
         row = {"method": method, "seeds": table["seed"].nunique(), "images": table["image"].nunique()}
-        for score in HEADLINE:
+        for score in names:
             mean, low, high = interval.loc[score, ["mean", "low", "high"]]
             row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
         rows.append(row)
@@ -99,7 +116,13 @@ def main_table(scores: pd.DataFrame, methods: list[str], *, samples: int = 2000,
 
 
 def paired_table(
-    scores: pd.DataFrame, pairs: list[tuple[str, str]], names: list[str], *, samples: int = 2000, seed: int = 0
+    scores: pd.DataFrame,
+    pairs: list[tuple[str, str]],
+    names: list[str],
+    *,
+    known: Scores = SCORES,
+    samples: int = 2000,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """Differences between two methods on the same images: rows (pair, score), with mean, interval and sign.
 
@@ -111,6 +134,8 @@ def paired_table(
         Each row is the first method minus the second.
     names : list of str
         Scores to compare.
+    known : mapping
+        As of `main_table`.
 
     Returns
     -------
@@ -118,7 +143,7 @@ def paired_table(
         Columns ``difference``, ``score``, ``mean``, ``low``, ``high``, ``sign`` (the two-sided bootstrap p-value) and
         ``verdict``: "higher" or "lower" where the interval leaves out 0, else "undecided".
     """
-    chosen = {name: SCORES[name] for name in names}
+    chosen = {name: known[name] for name in names}
     parts = []
     for first, second in pairs:
         part = statistics.paired(_of(scores, first), _of(scores, second), chosen, samples=samples, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,13 @@ CLIP_SCORES: Scores = {
 }
 """The scores of a set of clips, as `metrics.SCORES` are those of pictures. A pale clip is steady in every measure of
 differences, so the warp error stands beside its ratio to the mean chroma, which paling leaves as it is."""
+
+
+class Colors(Protocol):
+    """What colours frames (1, 3, H, W) of a clip."""
+
+    def colorize(self, image: Tensor, *, smoother: Smoother | None) -> Tensor: ...
+
 
 _STILL_FLOW, _STILL_LIGHTNESS = 0.1, 1.0  # pixels and units of L* below which a pixel stands still
 
@@ -130,6 +138,15 @@ class Smoother:
         if state:
             self._grey, self._sum, self._weight = (state[name].clone() for name in ("grey", "sum", "weight"))
             self._recent.extend(state["recent"].split(1) if "recent" in state else [])
+
+
+def colorize_frames(colorizer: Colors, frames: Tensor, smoothing: str = "none") -> Tensor:
+    """The frames (T, 3, H, W) of a clip in memory, sRGB in [0, 1], coloured one after the other.
+
+    `colorizer` is a `Colorizer`; `smoothing` is "none" or a kind of `Smoother`.
+    """
+    smoother = None if smoothing == "none" else Smoother(smoothing)
+    return torch.cat([colorizer.colorize(frame, smoother=smoother) for frame in frames.split(1)])
 
 
 def warp_error(chroma: Tensor, motions: Sequence[Motion | None]) -> float:

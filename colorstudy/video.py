@@ -11,7 +11,7 @@ import heapq
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import chain, count, islice
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import av
 import numpy as np
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,7 @@ from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy.colorize import Colorizer
 from colorstudy.data.cache import sha256
+from colorstudy.filters import shrunk
 from colorstudy.temporal import Smoother
 
 EXTENSIONS = (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
@@ -38,6 +40,17 @@ CONTAINERS = (".mkv", ".mov", ".mp4")
 """What `colorize_clip` writes, always with H.264."""
 
 _MISSING = Fraction(1, 4), Fraction(1, 50)  # seconds, and share, of a clip that may lack at its end
+
+
+class Form(NamedTuple):
+    """What frames look like: their rate, the unit of their times in seconds, their size, and the shape of a pixel."""
+
+    rate: Fraction
+    time_base: Fraction
+    width: int
+    height: int
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height."""
 
 
 class Frame(NamedTuple):
@@ -59,16 +72,10 @@ class Clip:
     Attributes
     ----------
     path : Path
-    width, height : int
-        Of the frames, upright.
-    pixel_aspect : Fraction
-        Width of a pixel over its height.
+    form : Form
+        Of the frames, upright, at their average rate.
     turns : int
         Quarter turns, counterclockwise, that make stored frames upright.
-    rate : Fraction
-        Frames a second, on average.
-    time_base : Fraction
-        Seconds.
     length : int
         Number of frames, as the file promises or its duration suggests; 0 if nobody knows.
     duration : Fraction or None
@@ -87,15 +94,15 @@ class Clip:
         if not self.path.exists():
             raise FileNotFoundError(f"path: expected a clip, got {self.path}, which does not exist")
         with self._opened() as (container, stream):
-            self.time_base = Fraction(stream.time_base)
-            self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
             self.duration = _duration(stream)
-            self.length = stream.frames or round((self.duration or 0) * self.rate)
+            self.length = stream.frames or round((self.duration or 0) * rate)
             first = next(container.decode(stream), None)
             require(first is not None, str(self.path), "a clip with frames", "none")
             self.turns = first.rotation // 90 % 4
             sides = (first.width, first.height, stream.sample_aspect_ratio or Fraction(1))
-            self.width, self.height, self.pixel_aspect = sides if self.turns % 2 == 0 else (*sides[1::-1], 1 / sides[2])
+            upright = sides if self.turns % 2 == 0 else (*sides[1::-1], 1 / sides[2])
+            self.form = Form(rate, Fraction(stream.time_base), *upright)
 
     def frames(self) -> Iterator[Frame]:
         """The frames, in order of their times, which always grow.
@@ -106,7 +113,7 @@ class Clip:
             If a part cannot be decoded, the size of the frames changes, or the clip ends clearly before
             the duration that the file promises.
         """
-        step = max(1, round(1 / (self.rate * self.time_base)))
+        step = max(1, round(1 / (self.form.rate * self.form.time_base)))
         first = last = end = None
         with self._opened() as (container, stream):
             stream.thread_type = "AUTO"
@@ -114,7 +121,7 @@ class Clip:
                 require(not packet.is_corrupt, str(self.path), "an undamaged clip", f"a damaged part {self._at(last)}")
                 for frame in packet.decode():
                     pixels = np.rot90(frame.to_ndarray(format="rgb24"), self.turns)
-                    size = (self.height, self.width, 3)
+                    size = (self.form.height, self.form.width, 3)
                     require(pixels.shape == size, str(self.path), f"frames of one size {size}",
                             f"{pixels.shape} {self._at(last)}")  # fmt: skip
                     earliest = 0 if last is None else last + 1
@@ -123,14 +130,14 @@ class Clip:
                     first, end = last if first is None else first, last + (frame.duration or step)
                     yield Frame(np.ascontiguousarray(pixels), last)
         require(last is not None, str(self.path), "a clip with frames", "none")
-        seconds = (end - first) * self.time_base
+        seconds = (end - first) * self.form.time_base
         missing = (self.duration or seconds) - seconds
         enough = missing <= max(_MISSING[0], _MISSING[1] * (self.duration or 0))
         require(enough, str(self.path), f"{float(self.duration or 0):.2f} s of frames, as the file promises",
                 f"{float(seconds):.2f} s: the clip is cut off")  # fmt: skip
 
     def _at(self, pts: int | None) -> str:
-        return "at its begin" if pts is None else f"after {float(pts * self.time_base):.2f} s"
+        return "at its begin" if pts is None else f"after {float(pts * self.form.time_base):.2f} s"
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Any, Any]]:
@@ -221,7 +228,7 @@ def colorize_clip(
                         Frame(colorizer.colorize(frame.pixels, temperature, smoother=smoother), frame.pts)
                         for frame in chain([first], islice(frames, segment - 1))
                     )
-                    bar.update(_encode(colored, temporary, clip))
+                    bar.update(_encode(colored, temporary, clip.form))
                     _save(smoother.state_dict() if smoother else {}, _state(folder, number))
                 _state(folder, number - 1).unlink(missing_ok=True)
                 first = next(frames, None)
@@ -229,6 +236,49 @@ def colorize_clip(
             _join([_segment(folder, i) for i in range(number)], clip, temporary)
         shutil.rmtree(folder)
     return out
+
+
+def write_clip(frames: Sequence[np.ndarray], path: str | os.PathLike, rate: Fraction | int = 25) -> Path:
+    """Write frames, uint8 (H, W, 3) each, as an MP4 like those of `colorize_clip`; whole or not at all.
+
+    Raises
+    ------
+    ValueError
+        If there are no frames, one is of another kind or size than the first, or `path` does not end on ``.mp4``.
+    OSError
+        If `path` cannot be written.
+    """
+    path, rate = Path(path), Fraction(rate)
+    require(path.suffix == ".mp4", "path", "a file that ends on .mp4", path)
+    shapes = {(frame.dtype, frame.shape) for frame in map(np.asarray, frames)}
+    alike = len(shapes) == 1 and all(d == np.uint8 and len(s) == 3 and s[2] == 3 for d, s in shapes)
+    require(alike, "frames", "uint8 (H, W, 3), all of one size", shapes or "none")
+    height, width = np.shape(frames[0])[:2]
+    timed = (Frame(np.ascontiguousarray(frame), t) for t, frame in enumerate(frames))
+    with replacing(path) as temporary:
+        _encode(timed, temporary, Form(rate, 1 / rate, width, height), "mp4")
+    return path
+
+
+def excerpt(path: str | os.PathLike, frames: int, size: int) -> torch.Tensor:
+    """The first `frames` frames of a clip, fewer if it has no more, the shorter side shrunk to `size` pixels.
+
+    Returns
+    -------
+    float32 tensor (T, 3, H, W)
+        sRGB in [0, 1].
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As of `Clip`, or if a number is not positive.
+    """
+    require(frames >= 1, "frames", "at least 1", frames)
+    require(size >= 1, "size", "pixels >= 1", size)
+    taken = [
+        torch.from_numpy(frame.pixels).permute(2, 0, 1)[None] / 255 for frame in islice(Clip(path).frames(), frames)
+    ]
+    return torch.cat([shrunk(frame, size / min(frame.shape[-2:])) for frame in taken]).clamp_(0, 1)
 
 
 @contextmanager
@@ -280,22 +330,22 @@ def _save(state: dict[str, Any], path: Path) -> None:
             raise OSError(f"{path}: expected to be written, got {error}") from error
 
 
-def _encode(frames: Iterable[Frame], path: Path, clip: Clip) -> int:
+def _encode(frames: Iterable[Frame], path: Path, form: Form, container_format: str = "nut") -> int:
     """Write frames as a file of H.264 alone; their number."""
     written = 0
-    with _writing(path, format="nut") as container:
-        stream = container.add_stream("libx264", rate=clip.rate, options={"crf": "18", "bf": "0"})
-        stream.width, stream.height = clip.width, clip.height
-        stream.pix_fmt = "yuv420p" if clip.width % 2 == clip.height % 2 == 0 else "yuv444p"
+    with _writing(path, format=container_format) as container:
+        stream = container.add_stream("libx264", rate=form.rate, options={"crf": "18", "bf": "0"})
+        stream.width, stream.height = form.width, form.height
+        stream.pix_fmt = "yuv420p" if form.width % 2 == form.height % 2 == 0 else "yuv444p"
         context = stream.codec_context
-        context.time_base, context.sample_aspect_ratio = clip.time_base, clip.pixel_aspect
+        context.time_base, context.sample_aspect_ratio = form.time_base, form.pixel_aspect
         context.color_primaries = context.color_trc = context.colorspace = 1  # BT.709
         context.color_range = 1  # limited
         context.thread_count = 2  # on which the bits depend
         for frame in frames:
             picture = av.VideoFrame.from_ndarray(frame.pixels, format="rgb24")
             picture = picture.reformat(format=stream.pix_fmt, dst_colorspace="ITU709")
-            picture.pts, picture.time_base = frame.pts, clip.time_base
+            picture.pts, picture.time_base = frame.pts, form.time_base
             container.mux(stream.encode(picture))
             written += 1
         container.mux(stream.encode())

@@ -9,7 +9,7 @@ import torch
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from colorstudy import figures, tables
+from colorstudy import figures, tables, temporal
 from colorstudy.bins import ColorBins
 from colorstudy.evaluation import BASELINES
 from colorstudy.methods import METHODS, VARIANTS, Variant
@@ -45,6 +45,27 @@ def test_main_table_has_an_interval_for_every_score(scores):
     assert table.loc[1, "auc"] == pytest.approx(scores[scores["method"] == "l2"]["auc"].mean())
     with pytest.raises(ValueError, match="scores: expected rows of 'class'"):
         tables.main_table(scores, ["class"])
+
+
+def test_tables_of_clips():
+    """The same two functions, told what other scores mean."""
+    rng = np.random.default_rng(0)
+    columns = {column for pair in temporal.CLIP_SCORES.values() for column in pair if column}
+    rows = [
+        {"method": method, "seed": seed, "image": clip, **{column: rng.uniform(1, 2) for column in columns}}
+        for method in ("none", "flow")
+        for seed in range(2)
+        for clip in ("a", "b", "c")
+    ]
+    scores = pd.DataFrame(rows)
+    names = ["warp_error", "warp_error_relative"]
+    table = tables.main_table(scores, ["flow", "none"], names, known=temporal.CLIP_SCORES, samples=50)
+    means = scores.groupby(["method", "seed"])[["warp_error", "chroma"]].sum()
+    ratio = (means["warp_error"] / means["chroma"]).groupby("method").mean()
+    assert table["warp_error_relative"].tolist() == pytest.approx(ratio[["flow", "none"]].tolist())
+    assert list(table.columns[3::3]) == names and "[" in tables.readable(table, names)["warp error / chroma"][0]
+    pairs = tables.paired_table(scores, [("flow", "none")], names, known=temporal.CLIP_SCORES, samples=50)
+    assert pairs["mean"][1] == pytest.approx(ratio["flow"] - ratio["none"])
 
 
 def test_paired_table_gives_verdicts(scores):

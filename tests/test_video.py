@@ -58,7 +58,7 @@ def make(path, frames, *, pts=None, codec="libx264", pix_fmt="yuv420p", sound=0.
 def content(path):
     """Pixels and times, in seconds, of all frames."""
     found = Clip(path)
-    return [(frame.pixels, frame.pts * found.time_base) for frame in found.frames()]
+    return [(frame.pixels, frame.pts * found.form.time_base) for frame in found.frames()]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ class TestReading:
         upright = make(tmp_path / "upright.mp4", frames, exact=True, pix_fmt="yuv444p")
         turned = make(tmp_path / "turned.mp4", frames, exact=True, pix_fmt="yuv444p", rotation=90)
         found = Clip(turned)
-        assert (found.width, found.height) == (64, width)
+        assert (found.form.width, found.form.height) == (64, width)
         for (a, _), (b, _) in zip(content(upright), content(turned)):
             assert np.array_equal(np.rot90(a, found.turns), b)
 
@@ -196,11 +196,11 @@ class TestColorizing:
     def test_odd_sizes_stay(self, colorizer, tmp_path, width, height):
         source = make(tmp_path / "in.mkv", moving(3, width, height), pix_fmt="yuv444p")
         found = Clip(colorize_clip(source, tmp_path / "out.mp4", colorizer, progress=False))
-        assert (found.width, found.height) == (width, height)
+        assert (found.form.width, found.form.height) == (width, height)
 
     def test_pixels_keep_their_shape(self, colorizer, tmp_path):
         out = colorize_clip(clip("carphone"), tmp_path / "out.mp4", colorizer, smoothing="none", progress=False)
-        assert Clip(out).pixel_aspect == Fraction(128, 117)
+        assert Clip(out).form.pixel_aspect == Fraction(128, 117)
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
     def test_sound_is_copied(self, colorizer, tmp_path, suffix):
@@ -368,6 +368,33 @@ class TestCommand:
         assert cli.main([*command, "--run", str(weights), "-o", str(tmp_path / "out")]) == 1
         assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.mp4", "b.mp4", "c.png"]
         assert "skipped" in capsys.readouterr().err
+
+
+class TestWriting:
+    def test_what_is_written_is_read(self, tmp_path):
+        frames = moving(5, 96, 64)
+        path = video.write_clip(frames, tmp_path / "clip.mp4", rate=10)
+        found = content(path)
+        assert [t for _, t in found] == [Fraction(t, 10) for t in range(5)]
+        for (pixels, _), frame in zip(found, frames):
+            assert abs(pixels.astype(float) - frame).mean() < 6
+
+    def test_an_excerpt_is_shrunk(self, tmp_path):
+        path = video.write_clip(moving(5, 96, 64), tmp_path / "clip.mp4")
+        found = video.excerpt(path, 3, 32)
+        assert found.shape == (3, 3, 32, 48) and found.min() >= 0 and found.max() <= 1
+        assert video.excerpt(path, 9, 640).shape == (5, 3, 64, 96)
+
+    def test_bad_arguments_are_named(self, tmp_path):
+        with pytest.raises(ValueError, match="frames: expected uint8"):
+            video.write_clip([], tmp_path / "clip.mp4")
+        with pytest.raises(ValueError, match="frames: expected uint8"):
+            video.write_clip([*moving(1, 96, 64), *moving(1, 94, 64)], tmp_path / "clip.mp4")
+        with pytest.raises(ValueError, match=r"path: expected a file that ends on \.mp4"):
+            video.write_clip(moving(1, 96, 64), tmp_path / "clip.avi")
+        with pytest.raises(ValueError, match="frames: expected at least 1"):
+            video.excerpt(tmp_path / "clip.mp4", 0, 32)
+        assert not list(tmp_path.iterdir())
 
 
 def test_the_grey_clip_is_grey():
