@@ -7,7 +7,7 @@ Nothing here knows what the columns measure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -145,6 +145,32 @@ def paired(
     # A nan is on neither side of 0, so counting would call it significant.
     sign = np.where(np.isnan(low), np.nan, np.clip(2 * share, 1 / samples, 1))
     return pd.DataFrame({"mean": a.mean() - b.mean(), "low": low, "high": high, "sign": sign}, index=list(scores))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """p-values of several tests, corrected so that all of them together err as seldom as one (Holm 1979).
+
+    Parameters
+    ----------
+    p : sequence of float
+        In [0, 1].
+
+    Returns
+    -------
+    array
+        In the same order: the k-th smallest of n times n - k + 1, at least its predecessor, at most 1.
+
+    Raises
+    ------
+    ValueError
+        If a value is no number in [0, 1].
+    """
+    p = np.asarray(p, float)
+    require(p.ndim == 1 and bool(((p >= 0) & (p <= 1)).all()), "p", "a list of numbers in [0, 1]", p.tolist())
+    order = np.argsort(p)
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    return corrected
 
 
 class _Crossed:
