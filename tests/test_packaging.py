@@ -43,7 +43,7 @@ DISTRIBUTIONS = {
     "yaml": "pyyaml",
 }
 # Never a dependency (see the design notes on torchvision): may be imported inside a function, for those who have it.
-OPTIONAL = {"torchvision"}
+OPTIONAL = {"torchvision", "statsmodels"}
 STDLIB = sys.stdlib_module_names | {"tomllib"}  # which Python 3.10 does not have yet
 
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]

@@ -1,11 +1,22 @@
 """The analysis of answers, against simulated observers whose truth is known."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from colorstudy.statistics import holm
-from colorstudy.trial.analysis import analyse, attentive, compare, convincing, fooling_rates, join, simulate
+from colorstudy.trial.analysis import (
+    analyse,
+    attentive,
+    compare,
+    convincing,
+    fooling_rates,
+    join,
+    mixed_model,
+    simulate,
+)
 from colorstudy.trial.design import Design, sessions
 
 PICTURES = [f"picture-{i}" for i in range(60)]
@@ -157,6 +168,23 @@ def test_the_whole_analysis():
     assert tables["people"]["kept"][0] < tables["people"]["participants"][0] == 40
     key, raw = simulate(Design(), {"l2": 0.2}, PICTURES, 10, seed=2)
     assert "differences" not in analyse(key, raw, samples=100)
+
+
+def test_a_mixed_model_agrees():
+    pytest.importorskip("statsmodels", reason="the model is that of statsmodels, which is optional")
+    truth = {"full": 0.35, "l2": 0.15}
+    answers = join(*simulate(Design(), truth, PICTURES, 60, people=0.7, scenes=0.5, seed=4))
+    model, rates = mixed_model(answers), fooling_rates(answers)
+    for method, rate in truth.items():
+        assert model.loc[method, "rate"] == pytest.approx(rates.loc[method, "rate"], abs=0.04)
+        assert model.loc[method, "rate"] == pytest.approx(rate, abs=0.1)
+    assert 0.4 < model["people"].iloc[0] < 1 and 0.25 < model["scenes"].iloc[0] < 0.8
+
+
+def test_without_statsmodels_the_mixed_model_says_so(monkeypatch, answers):
+    monkeypatch.setitem(sys.modules, "statsmodels.genmod.bayes_mixed_glm", None)
+    with pytest.raises(ImportError, match="mixed_model: expected statsmodels"):
+        mixed_model(answers)
 
 
 def test_simulated_observers_are_called_so():

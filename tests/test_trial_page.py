@@ -348,6 +348,9 @@ def test_a_whole_trial_in_jupyterlab(page, tab, tmp_path):
             except playwright.TimeoutError:
                 pass
         begin(tab)
+        tab.get_by_text("Look ...").wait_for()
+        box = tab.locator(".pair").bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= tab.viewport_size["height"]  # scrolled into sight
         assert drive(tab, lambda tab, n: by_touch(tab, n)) == 6
         tab.get_by_text("All 6 answers are in").wait_for()
         code.last.click()

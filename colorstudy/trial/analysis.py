@@ -11,6 +11,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 from scipy.special import expit, logit, roots_hermitenorm
 from scipy.stats import binomtest, t
 
@@ -163,6 +164,38 @@ def convincing(answers: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["rate", "answers"], ascending=False, ignore_index=True)
 
 
+def mixed_model(answers: pd.DataFrame) -> pd.DataFrame:
+    """Fooling rates by a logistic model with normal effects of participants and pictures: a check of `fooling_rates`.
+
+    A Bayesian model that statsmodels fits by variational approximation, whose errors are known to be on the small side.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by ``method``: ``rate``, the mean over people and pictures of the model; ``logit`` and ``error`` of its
+        middle; ``people`` and ``scenes``, the standard deviations of both effects in logits, alike in all rows.
+
+    Raises
+    ------
+    ImportError
+        If statsmodels is not installed.
+    ValueError
+        As `fooling_rates`.
+    """
+    try:
+        from statsmodels.genmod.bayes_mixed_glm import BinomialBayesMixedGLM
+    except ImportError:
+        raise ImportError("mixed_model: expected statsmodels to be installed: pip install statsmodels") from None
+    table = _counting(answers).assign(fooled=lambda rows: rows["fooled"].astype(int))
+    effects = {name: f"0 + C({name})" for name in ("participant", "picture")}
+    fitted = BinomialBayesMixedGLM.from_formula("fooled ~ 0 + C(method)", effects, table).fit_vb()
+    people, scenes = np.exp(fitted.vcp_mean)
+    # The levels of a categorical are in order of their names.
+    rows = pd.DataFrame({"logit": fitted.fe_mean, "error": fitted.fe_sd}, index=sorted(table["method"].unique()))
+    rows.insert(0, "rate", [_mean_rate(m, float(np.hypot(people, scenes))) for m in rows["logit"]])
+    return rows.assign(people=people, scenes=scenes).rename_axis("method")
+
+
 def analyse(key: pd.DataFrame, answers: pd.DataFrame, *, least: float = 0.75, **options) -> dict[str, pd.DataFrame]:
     """`fooling_rates`, `compare` (of several methods) and `convincing` of raw answers, the inattentive left out.
 
@@ -285,15 +318,15 @@ def _interval(rate: float, error: float, quantile: float) -> tuple[float, float]
     return float(expit(logit(rate) - half)), float(expit(logit(rate) + half))
 
 
+def _mean_rate(middle: float, spread: float) -> float:
+    """E sigma(m + N(0, spread^2))."""
+    nodes, weights = roots_hermitenorm(60)
+    return float(weights @ expit(middle + spread * nodes) / weights.sum())
+
+
 def _logit_of(rate: float, spread: float) -> float:
     """m with E sigma(m + N(0, spread^2)) = rate."""
-    nodes, weights = roots_hermitenorm(60)
-    weights = weights / weights.sum()
-    low, high = -30.0, 30.0
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if weights @ expit(middle + spread * nodes) < rate else (low, middle)
-    return middle
+    return float(brentq(lambda m: _mean_rate(m, spread) - rate, -30, 30))
 
 
 def _counting(answers: pd.DataFrame) -> pd.DataFrame:

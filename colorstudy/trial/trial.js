@@ -101,6 +101,7 @@ const colorstudyTrial = (() => {
     const note = element("div", { className: "note", textContent: "Look ..." });
     const pair = element("div", { className: "pair" }, ...sides);
     root.replaceChildren(element("div", { textContent: heading }), pair, note);
+    pair.scrollIntoView({ block: "center" }); // in a notebook it may be out of sight
     await pause(500);
     const order = trial.first === "left" ? ["left", "right"] : ["right", "left"];
     const exposures = [];
