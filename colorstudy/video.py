@@ -216,7 +216,7 @@ def colorize_clip(
     with _alone(folder, out):
         done = _finished(folder, job, resume)
         if done and smoother:
-            smoother.load_state_dict(load_file(_state(folder, done - 1)))
+            smoother.load_state_dict(load_file(_state(folder, done - 1), device=str(colorizer.device)))
         frames = clip.frames()
         first = next(islice(frames, done * segment, None), None)
         with tqdm(total=clip.length or None, initial=done * segment, unit="frame", disable=not progress) as bar:
