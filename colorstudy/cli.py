@@ -139,20 +139,23 @@ def _colorize(options: argparse.Namespace) -> int:
     from colorstudy._files import replacing
     from colorstudy.colorize import Colorizer
     from colorstudy.data import read
-    from colorstudy.video import EXTENSIONS, Clip, colorize_clip
+    from colorstudy.data.readers import CLIP_EXTENSIONS
 
-    targets = _targets(options.pictures, options.out, options.overwrite, EXTENSIONS)
+    targets = _targets(options.pictures, options.out, options.overwrite, CLIP_EXTENSIONS)
+    if any(source.suffix.lower() in CLIP_EXTENSIONS for source in targets.values()):  # FFmpeg takes 100 MiB
+        from colorstudy.video import Clip, colorize_clip
     colorizer = Colorizer.load(options.model)
     chosen = {name: getattr(options, name) for name in ("smoothing", "temperature", "resume", "overwrite")}
     failed = False
     for target, source in targets.items():
         try:
-            content = Clip(source) if source.suffix.lower() in EXTENSIONS else read(source)
+            is_clip = source.suffix.lower() in CLIP_EXTENSIONS
+            content = Clip(source) if is_clip else read(source)
         except (OSError, ValueError) as error:
             failed = True
             print(f"colorstudy: skipped {error}", file=sys.stderr)
             continue
-        if isinstance(content, Clip):
+        if is_clip:
             colorize_clip(content, target, colorizer, **chosen)
         else:
             with replacing(target) as temporary:

@@ -33,9 +33,6 @@ from colorstudy.data.cache import sha256
 from colorstudy.filters import shrunk
 from colorstudy.temporal import Smoother
 
-EXTENSIONS = (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-"""File name extensions that tell a clip from a picture, in lower case; `Clip` itself goes by content."""
-
 CONTAINERS = (".mkv", ".mov", ".mp4")
 """What `colorize_clip` writes, always with H.264."""
 

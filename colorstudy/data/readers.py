@@ -17,6 +17,9 @@ from colorstudy.color import srgb_to_lab
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """The file name extensions of what `read` decodes, in lower case; `read` itself goes by content."""
 
+CLIP_EXTENSIONS = (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
+"""File name extensions that tell a clip from a picture, in lower case; `video.Clip` itself goes by content."""
+
 GREY_CHROMA = 5.0
 """A picture whose largest chroma is at most this, in ab units, counts as grey."""
 
