@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def require(condition: bool, argument: str, expected: str, got: object) -> None:
     """Raise a ``ValueError`` naming `argument`, what was expected and what came, unless `condition` holds."""
     if not condition:
         raise ValueError(f"{argument}: expected {expected}, got {got}")
+
+
+def require_columns(table: pd.DataFrame, columns: Iterable[str], argument: str) -> None:
+    """Raise a ``ValueError`` that names the `columns` that `table` lacks, if it does."""
+    missing = sorted({*columns} - {*table.columns})
+    require(not missing, argument, f"the columns {missing}", f"only {[*table.columns]}")
 
 
 def require_maps(tensor: torch.Tensor, argument: str, channels: int, shape: str) -> None:

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import colorstudy
 
@@ -67,7 +68,9 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     train.add_argument("--start", metavar="RUN", help="a finished run, for a method that starts from another's network")
     train.add_argument("--overwrite", action="store_true", help="start anew where the folder holds another run")
     if argv[:1] == ["train"]:
-        _add_settings(train)
+        from colorstudy.training import TrainConfig
+
+        _add_settings(train, TrainConfig)
 
     evaluate = command(_evaluate)
     evaluate.add_argument("model", metavar="RUN", help="a finished run, or its weights")
@@ -80,8 +83,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     weights.add_argument("-o", "--out", type=Path, metavar="DIR", help="folder for the file; the cache by default")
     audit = command(_prior).add_subparsers(required=True, metavar="audit").add_parser("audit", help="print the checks")
     audit.add_argument("file", type=Path, metavar="FILE", help=".npy, (Q,): the frequency of every bin")
-    _add_trial(command(_trial), argv)
     audit.add_argument("--centers", type=Path, metavar="FILE", help=".npy, (Q, 2), in ab; the 313 in gamut by default")
+    _add_trial(command(_trial), argv)
     return parser
 
 
@@ -107,9 +110,7 @@ def _add_trial(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     if argv[:2] == ["trial", "build"]:
         from colorstudy.trial.design import Design
 
-        for field in fields(Design):
-            help_ = f"{field.default} by default; see colorstudy.trial.Design"
-            build.add_argument(f"--{field.name}", type=type(field.default), default=field.default, help=help_)
+        _add_settings(build, Design)
     serve = parts.add_parser("serve", help="serve the page and collect its answers, on this machine alone by default")
     answers = parts.add_parser("answers", help="write the collected answers as CSV, or delete those of a participant")
     for part in (serve, answers):
@@ -121,15 +122,18 @@ def _add_trial(parser: argparse.ArgumentParser, argv: list[str]) -> None:
     answers.add_argument("--delete", metavar="CODE", help="remove all answers of this participant")
 
 
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """An option for every field of TrainConfig, named like it."""
-    from colorstudy.training import TrainConfig
-
-    settings = parser.add_argument_group("settings", "see colorstudy.training.TrainConfig")
-    for field in fields(TrainConfig):
+def _add_settings(parser: argparse.ArgumentParser, owner: type) -> None:
+    """An option for every field of the dataclass `owner`, named like it; `_settings` reads them."""
+    settings = parser.add_argument_group("settings", f"see {owner.__module__}.{owner.__name__}")
+    for field in fields(owner):
         name, default = f"--{field.name.replace('_', '-')}", field.default
         kind = {"action": argparse.BooleanOptionalAction} if isinstance(default, bool) else {"type": type(default)}
         settings.add_argument(name, default=default, help=f"{default} by default", **kind)
+
+
+def _settings(options: argparse.Namespace, owner: type) -> Any:
+    """The `owner` of what `_add_settings` asked for."""
+    return owner(**{field.name: getattr(options, field.name) for field in fields(owner)})
 
 
 def _colorize(options: argparse.Namespace) -> int:
@@ -203,7 +207,7 @@ def _train(options: argparse.Namespace) -> int:
     from colorstudy.methods import get
     from colorstudy.training import TrainConfig, fit
 
-    config = TrainConfig(**{field.name: getattr(options, field.name) for field in fields(TrainConfig)})
+    config = _settings(options, TrainConfig)
     bank = load(options.data, size=options.size)
     fit(get(options.method), bank, config, options.out, start=options.start, overwrite=options.overwrite)
     _parallel.leave()
@@ -281,7 +285,7 @@ def _build_trial(options: argparse.Namespace) -> int:
     from colorstudy.trial.design import Design
     from colorstudy.trial.page import build
 
-    design = Design(**{field.name: getattr(options, field.name) for field in fields(Design)})
+    design = _settings(options, Design)
     bank = load(options.data, size=design.size).test
     true = {name: image.copy() for name, image in zip(bank.names, bank.images)}
     fakes = {}

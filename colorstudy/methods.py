@@ -13,12 +13,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from colorstudy import prior
 from colorstudy._checks import require
-from colorstudy._files import replacing
+from colorstudy._files import write_tensors
 from colorstudy.bins import ColorBins
 from colorstudy.color import check_space, split
 from colorstudy.data.batches import AUGMENTATIONS
@@ -295,14 +294,10 @@ class Model(nn.Module):
     def save(self, path: str | Path, **notes: str) -> None:
         """Write one safetensors file with the weights, the method and `notes`, whole or not at all."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.state_dict().items()}
-        with replacing(path) as temporary:
-            described = asdict(self.method) | {"notes": notes}
-            described["sha256"] = _checksum(described, tensors)
-            # One entry: safetensors writes several in an order of its own, and the same model as different bytes.
-            try:
-                save_file(tensors, temporary, {"method": json.dumps(described)})
-            except SafetensorError as error:  # a full disk, for instance
-                raise OSError(f"{path}: expected to be written, got {error}") from error
+        described = asdict(self.method) | {"notes": notes}
+        described["sha256"] = _checksum(described, tensors)
+        # One entry: safetensors writes several in an order of its own, and the same model as different bytes.
+        write_tensors(path, tensors, {"method": json.dumps(described)})
 
     @classmethod
     def load(cls, path: str | Path) -> Model:

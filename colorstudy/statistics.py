@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from colorstudy._checks import require
+from colorstudy._checks import require, require_columns
 
 Scores = Mapping[str, tuple[str, str | None]]
 """Set-level scores by name: (numerator column, denominator column); None: the mean over the rows."""
@@ -246,8 +246,7 @@ def _label(rows: pd.Index) -> str:
 
 
 def _check_columns(table: pd.DataFrame, columns: list[str], name: str) -> None:
-    missing = sorted({*columns} - {*table.columns})
-    require(not missing, name, f"the columns {missing}", f"only {[*table.columns]}")
+    require_columns(table, columns, name)
     require(len(table) > 0, name, "at least one row", "none")
 
 

@@ -200,9 +200,9 @@ def flicker(lightness: Tensor, chroma: Tensor, motions: Sequence[Motion | None])
     total, pixels = torch.zeros(2, dtype=torch.float64)
     both = torch.cat([lightness, chroma], dim=1)
     for before, now, motion in _pairs(both, motions):
-        change = (now - before).abs()
-        still = (motion.flow.square().sum(0) < _STILL_FLOW**2) & (change[0] < _STILL_LIGHTNESS)
-        total += (now - before)[1:].square().sum(0).sqrt()[still].sum(dtype=torch.float64)
+        change = now - before
+        still = (motion.flow.square().sum(0) < _STILL_FLOW**2) & (change[0].abs() < _STILL_LIGHTNESS)
+        total += change[1:].square().sum(0).sqrt()[still].sum(dtype=torch.float64)
         pixels += still.sum()
     return (total / pixels).item()
 
@@ -270,17 +270,18 @@ def clip_scores(pred: Tensor, true: Tensor, motions: Sequence[Motion | None]) ->
         If shapes differ or are others.
     """
     require(pred.shape == true.shape, "pred", f"the shape of true {tuple(true.shape)}", tuple(pred.shape))
-    scores = {}
+    scores, chromas = {}, []
     for suffix, rgb in (("", pred), ("_true", true)):
         _check_clip(rgb, "pred" if rgb is pred else "true", 3, motions)
         lab = color.srgb_to_lab(rgb)
         lightness, chroma = lab[:, :1], lab[:, 1:]
+        chromas.append(chroma)
         scores[f"warp_error{suffix}"] = warp_error(chroma, motions)
         scores[f"flicker{suffix}"] = flicker(lightness, chroma, motions)
         scores[f"cdc{suffix}"] = color_distribution_consistency(rgb, motions=motions)
         scores[f"colorfulness{suffix}"] = metrics.colorfulness(rgb).mean().item()
         scores[f"chroma{suffix}"] = metrics.mean_chroma(chroma).mean().item()
-    scores["auc"] = metrics.auc(color.srgb_to_lab(pred)[:, 1:], color.srgb_to_lab(true)[:, 1:]).mean().item()
+    scores["auc"] = metrics.auc(*chromas).mean().item()
     return scores
 
 

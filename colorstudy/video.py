@@ -22,12 +22,11 @@ import av
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tqdm.auto import tqdm
 
 from colorstudy._checks import require
-from colorstudy._files import read_json, replacing, write_json
+from colorstudy._files import read_json, replacing, write_json, write_tensors
 from colorstudy.colorize import Colorizer
 from colorstudy.data.cache import sha256
 from colorstudy.filters import shrunk
@@ -226,7 +225,7 @@ def colorize_clip(
                         for frame in chain([first], islice(frames, segment - 1))
                     )
                     bar.update(_encode(colored, temporary, clip.form))
-                    _save(smoother.state_dict() if smoother else {}, _state(folder, number))
+                    write_tensors(_state(folder, number), smoother.state_dict() if smoother else {})
                 _state(folder, number - 1).unlink(missing_ok=True)
                 first = next(frames, None)
         with replacing(out) as temporary:
@@ -317,14 +316,6 @@ def _segment(folder: Path, number: int) -> Path:
 
 def _state(folder: Path, number: int) -> Path:
     return folder / f"{number:06}.safetensors"
-
-
-def _save(state: dict[str, Any], path: Path) -> None:
-    with replacing(path) as temporary:
-        try:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
-        except SafetensorError as error:  # a full disk, for instance
-            raise OSError(f"{path}: expected to be written, got {error}") from error
 
 
 def _encode(frames: Iterable[Frame], path: Path, form: Form, container_format: str = "nut") -> int:

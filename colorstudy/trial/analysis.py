@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, roots_hermitenorm
 from scipy.stats import binomtest, t
 
-from colorstudy._checks import require
+from colorstudy._checks import require, require_columns
 from colorstudy.statistics import holm
 from colorstudy.trial.design import SIDES, Design, sessions
 
@@ -43,7 +43,7 @@ def join(key: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     ValueError
         If a column is missing, a choice is no side, a pair is not in the key, or somebody answered a pair twice.
     """
-    _require_columns(answers, ["participant", "session", "trial", "choice", "seconds"], "answers")
+    require_columns(answers, ["participant", "session", "trial", "choice", "seconds"], "answers")
     known = answers["choice"].isin(SIDES)
     require(bool(known.all()), "answers['choice']", f"one of {SIDES}", answers.loc[~known, "choice"].tolist()[:3])
     twice = answers.duplicated(["participant", "trial"])
@@ -57,7 +57,7 @@ def join(key: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 def attentive(answers: pd.DataFrame, least: float = 0.75) -> pd.DataFrame:
     """The answers of participants who saw through at least that share of their catch pairs, if they had any."""
-    _require_columns(answers, _COLUMNS, "answers")
+    require_columns(answers, _COLUMNS, "answers")
     require(0 <= least <= 1, "least", "a share in [0, 1]", least)
     caught = 1 - answers[answers["kind"] == "catch"].groupby("participant")["fooled"].mean()
     return answers[~answers["participant"].isin(caught.index[caught < least])].reset_index(drop=True)
@@ -330,15 +330,10 @@ def _logit_of(rate: float, spread: float) -> float:
 
 
 def _counting(answers: pd.DataFrame) -> pd.DataFrame:
-    _require_columns(answers, _COLUMNS, "answers")
+    require_columns(answers, _COLUMNS, "answers")
     counting = answers[answers["kind"] == "method"]
     require(len(counting) > 0, "answers", "answers to pairs that count", "none")
     return counting
-
-
-def _require_columns(table: pd.DataFrame, columns: Sequence[str], name: str) -> None:
-    missing = [column for column in columns if column not in table]
-    require(not missing, name, f"the columns {missing}", f"only {list(table.columns)}")
 
 
 def _check_options(samples: int, level: float) -> None:

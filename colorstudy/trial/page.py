@@ -95,9 +95,7 @@ def build(
     key = sessions(design, list(true), list(fakes), participants)
 
     rng = np.random.default_rng(secret)
-    names: dict[
-        tuple[str, str, str], tuple[str, str]
-    ] = {}  # (method, kind, picture) -> files of the truth, of the fake
+    names: dict[tuple[str, ...], tuple[str, str]] = {}  # pair, see _PAIR -> files of the truth and of the fake
     content: dict[str, bytes] = {}
     for method, phase, kind, picture in key[_PAIR].drop_duplicates().itertuples(index=False):
         fake = fakes[method][picture] if kind == "method" else _miscolored(picture, true)
