@@ -144,8 +144,9 @@ class Method:
 METHODS = {
     method.name: method
     for method in (
-        # The three of Zhang et al. 2016 that the study compares, on our own network.
+        # The four of Zhang et al. 2016 that the study compares, on our own network.
         Method("l2", "regression"),
+        Method("l2-ft", "regression", start="full"),
         Method("class", "classification"),
         Method("full", "classification", lam=0.5),
         # The same training as `class`, rebalanced when decoding.

@@ -48,6 +48,7 @@ SYSTEMS = {
     "gray": "no colour",
     "random": "the colours of another picture",
     "l2": "our network, regression",
+    "l2-ft": "our network, regression from the trained full",
     "class": "our network, classification",
     "full": "our network, rebalanced classification",
     "class-posthoc": "our network, classification rebalanced when decoding",

@@ -254,7 +254,7 @@ def test_fields_are_checked(fields, message):
 
 
 def test_unknown_methods_are_named():
-    with pytest.raises(ValueError, match=r"^method: expected one of \['l2', 'class', 'full', .*got 'zhang'"):
+    with pytest.raises(ValueError, match=r"^method: expected one of \['l2', 'l2-ft', 'class', 'full', .*got 'zhang'"):
         get("zhang")
 
 

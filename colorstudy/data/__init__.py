@@ -1,4 +1,4 @@
-"""Pictures: sources (embedded photographs, any folder, published sets), their decoded cache, crops to train on."""
+"""Pictures: embedded photographs, any folder, published sets, a made world; their decoded cache, crops to train on."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from colorstudy.data.photos import legacy_photos, photos
 from colorstudy.data.published import ARCHIVES, published
 from colorstudy.data.readers import read
 from colorstudy.data.shards import INDEX, Shards, shards, write_shards
+from colorstudy.data.world import world
 
 __all__ = [
     "ImageBank",
@@ -28,6 +29,7 @@ __all__ = [
     "read",
     "shards",
     "to_float",
+    "world",
     "write_shards",
 ]
 
@@ -37,10 +39,11 @@ def load(source: str | os.PathLike, **options) -> ImageBank | Shards:
 
     Parameters
     ----------
-    source : "photos", "cifar10", "stl10", "bsds500" or path
-        The embedded photographs, a published set, or a folder of pictures (one called photos is ``"./photos"``).
+    source : "photos", "world", "cifar10", "stl10", "bsds500" or path
+        The embedded photographs, the controlled world, a published set, or a folder of pictures (one called photos is
+        ``"./photos"``).
     **options
-        Those of `photos`, `published`, `folder` or `shards`.
+        Those of `photos`, `world`, `published`, `folder` or `shards`.
 
     Raises
     ------
@@ -49,6 +52,8 @@ def load(source: str | os.PathLike, **options) -> ImageBank | Shards:
     """
     if source == "photos":
         return photos(**options)
+    if source == "world":
+        return world(**options)
     if source in ARCHIVES:
         return published(source, **options)
     expected = "'photos' or the path of a folder of pictures"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,19 @@ class ImageBank:
             "grey": len(self.grey),
             "skipped": len(self.skipped),
         }
+
+    def only(self, names: Collection[str]) -> ImageBank:
+        """The pictures called `names` as a bank of its own, in the order of this one.
+
+        Raises a ``ValueError`` if `names` is empty, or one is none of this bank.
+        """
+        wanted, known = set(names), set(self.names)
+        require(bool(wanted) and wanted <= known, "names", f"some of the {len(known)} pictures of {self.name}",
+                repr(next(iter(wanted - known), "none")))  # fmt: skip
+        kept = [i for i, name in enumerate(self.names) if name in wanted]
+        chosen, split = (tuple(column[i] for i in kept) for column in (self.names, self.split))
+        digest = hashlib.sha256(json.dumps([self.hash, chosen]).encode()).hexdigest()
+        return ImageBank(self.name, self.images[kept], chosen, split, digest, {}, ())
 
     def _subset(self, split: str) -> ImageSet:
         count = self.split.count(split)
