@@ -51,27 +51,26 @@ def test_ground_is_grey(drawn):
     assert np.abs(chroma[kinds == GROUND]).max() < 1
 
 
-def test_the_known_optimum_is_the_least_of_the_expected_loss():
+@pytest.mark.parametrize("neighbors", [1, 5])
+def test_the_known_optimum_is_the_least_of_the_expected_loss(neighbors):
     bins = ColorBins.in_gamut()
     weights = torch.linspace(0.5, 2, len(bins))
     kind = KINDS[4]
-    colors = torch.tensor(kind.colors, dtype=torch.float32)
-    for neighbors in (1, 5):
-        p = kind.distribution(bins, weights, neighbors)
-        assert p.sum() == pytest.approx(1)
-        indices, z = bins.soft(colors.T[None, :, :, None], neighbors, 5.0)
-        z = z * weights[indices[..., :1]] * torch.tensor(kind.chances)[None, :, None, None]
-        logits = torch.zeros(len(bins), requires_grad=True)
-        optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
+    p = kind.distribution(bins, weights, neighbors)
+    assert p.sum() == pytest.approx(1)
+    indices, z = bins.soft(torch.tensor(kind.colors, dtype=torch.float32).T[None, :, :, None], neighbors, 5.0)
+    z = z * weights[indices[..., :1]] * torch.tensor(kind.chances)[None, :, None, None]
+    logits = torch.zeros(len(bins), requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, line_search_fn="strong_wolfe")
 
-        def expected_loss():
-            optimizer.zero_grad()
-            loss = -(z * logits.log_softmax(0)[indices]).sum()
-            loss.backward()
-            return loss
+    def expected_loss():
+        optimizer.zero_grad()
+        loss = -(z * logits.log_softmax(0)[indices]).sum()
+        loss.backward()
+        return loss
 
-        optimizer.step(expected_loss)
-        assert (logits.softmax(0) - p).abs().max() < 1e-3
+    optimizer.step(expected_loss)
+    assert (logits.softmax(0) - p).abs().max() < 1e-3
 
 
 def test_one_neighbour_and_equal_weights_give_the_chances_themselves():
@@ -105,5 +104,5 @@ def test_part_of_a_bank():
     assert part.names == bank.names[10:18] and part.split == ("train",) * 6 + ("test",) * 2
     assert (part.images == bank.images[10:18]).all() and part.hash != bank.hash
     for wrong in ([], ["nothing"]):
-        with pytest.raises(ValueError, match="^names: expected some of the 20 pictures of world, got '?no"):
+        with pytest.raises(ValueError, match=r"^names: expected some of the 20 pictures of world, got '?no"):
             bank.only(wrong)
