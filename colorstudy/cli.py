@@ -46,7 +46,8 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
     colorize = command(_colorize)
     colorize.add_argument("pictures", nargs="+", type=Path, metavar="FILES", help="pictures, folders of them, or clips")
-    colorize.add_argument("--run", dest="model", required=True, metavar="RUN", help="a finished run, or its weights")
+    run = "a finished run, its weights, or full (the default) or l2, which come with the package"
+    colorize.add_argument("--run", dest="model", default="full", metavar="RUN", help=run)
     colorize.add_argument(
         "-o", "--out", required=True, type=Path, help="folder for what is coloured; of one clip, a file"
     )

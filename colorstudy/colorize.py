@@ -19,6 +19,9 @@ from colorstudy.data import read
 from colorstudy.filters import shrunk
 from colorstudy.methods import Model
 
+WEIGHTS = Path(__file__).parent / "weights"
+"""The trained models that come with the package, with a model card; `Colorizer.load` knows them by name."""
+
 Smooth = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Of lightness (B, 1, H, W) and of maps (B, C, h, w) that can be averaged, the average with those of frames before."""
 
@@ -48,6 +51,8 @@ class Colorizer:
     def load(cls, run_or_file: str | os.PathLike, device: str | torch.device | None = None) -> Colorizer:
         """The colorizer of a finished run folder, of a safetensors file of weights, or of a released ``.pth`` file.
 
+        ``"full"`` and ``"l2"`` are the models in `WEIGHTS`, unless there are runs or files of these names.
+
         Raises
         ------
         FileNotFoundError
@@ -56,6 +61,8 @@ class Colorizer:
             If the file holds no model of ours, or is not the release that its name says (see `release.load`).
         """
         path = Path(run_or_file)
+        if not path.exists():
+            path = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}.get(str(run_or_file), path)
         if path.is_dir():
             if not (path / "model.safetensors").exists():
                 raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")

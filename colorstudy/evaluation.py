@@ -81,13 +81,23 @@ def rarity(bank: ImageBank, bins: ColorBins) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
-def _yardstick(bank: ImageBank) -> tuple[ColorBins, torch.Tensor]:
-    """The bins and their `rarity` in `bank`, kept, since a study scores many colorizers on one bank."""
+def _yardstick(bank: ImageBank) -> tuple[ColorBins, torch.Tensor, torch.Tensor]:
+    """The bins, their `rarity` in `bank` and which are `rare`, kept: a study scores many colorizers on one bank."""
     bins = ColorBins.in_gamut()
-    return bins, rarity(bank, bins)
+    return bins, rarity(bank, bins), rare(prior.count(bank.images, bins))
 
 
-def evaluate(colorizer: Colors, bank: ImageBank, subset: str = "test", *, batch_size: int = 16) -> pd.DataFrame:
+def rare(counts: torch.Tensor, share: float = 0.05) -> torch.Tensor:
+    """Which bins are rare: the least frequent ones that together hold at most `share` of `counts` (Q,); bool (Q,)."""
+    ascending, order = counts.sort(stable=True)
+    found = torch.zeros(len(counts), dtype=torch.bool)
+    found[order] = ascending.cumsum(0) <= share * counts.sum()
+    return found
+
+
+def evaluate(
+    colorizer: Colors, bank: ImageBank, subset: str = "test", *, most: int | None = None, batch_size: int = 16
+) -> pd.DataFrame:
     """Scores of every picture of one subset of `bank`, each coloured from its own lightness.
 
     Parameters
@@ -95,22 +105,34 @@ def evaluate(colorizer: Colors, bank: ImageBank, subset: str = "test", *, batch_
     colorizer : Colorizer, Gray or RandomColors
     bank : ImageBank
     subset : {"test", "train"}
+    most : int, optional
+        No more pictures than this, evenly spaced over the subset.
     batch_size : int
 
     Returns
     -------
     DataFrame
-        Indexed by ``image``, with the columns of `metrics.per_image`; `metrics.aggregate` makes set-level scores of it.
+        Indexed by ``image``, with the columns of `metrics.per_image`, and ``rare`` and ``rare_true``: the share of
+        pixels whose colour, as predicted and in truth, is among the `rare` ones of the bank. `metrics.aggregate` makes
+        set-level scores of it.
     """
     require(subset in ("test", "train"), "subset", "'test' or 'train'", repr(subset))
+    require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
     pictures = bank.test if subset == "test" else bank.train
-    bins, weights = _yardstick(bank)
+    bins, weights, is_rare = _yardstick(bank)
+    chosen = np.arange(len(pictures))
+    if most is not None and most < len(pictures):
+        chosen = np.linspace(0, len(pictures) - 1, most).round().astype(int)
     parts = []
-    for start in range(0, len(pictures), batch_size):
-        true = _as_batch(pictures.images[start : start + batch_size])
-        labels = bins.nearest(split(true)[1])
-        parts.append(pd.DataFrame(per_image(colorizer.colorize(true), true, weights[labels])))
-    return pd.concat(parts, ignore_index=True).set_axis(pd.Index(pictures.names, name="image"))
+    for start in range(0, len(chosen), batch_size):
+        true = _as_batch(pictures.images[chosen[start : start + batch_size]])
+        colored = colorizer.colorize(true)
+        labels, given = (bins.nearest(split(rgb)[1]) for rgb in (true, colored))
+        part = per_image(colored, true, weights[labels])
+        part |= {"rare": is_rare[given].float().mean((1, 2)), "rare_true": is_rare[labels].float().mean((1, 2))}
+        parts.append(pd.DataFrame(part))
+    names = pd.Index([pictures.names[i] for i in chosen], name="image")
+    return pd.concat(parts, ignore_index=True).set_axis(names)
 
 
 def _as_batch(images: np.ndarray) -> torch.Tensor:

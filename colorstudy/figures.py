@@ -185,6 +185,29 @@ def curves(
     return _plain(ax)
 
 
+def verdicts(ledger: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """The rows of `claims.ledger`: how far each effect is from its margin in the claimed direction.
+
+    In units of the half width of its 95 % interval, as scores have different ones: beyond 1 to the right the interval
+    agrees with the claim, beyond 1 to the left it contradicts it. Colours tell the verdicts.
+    """
+    ax = _axes(ax, (9, 0.6 + 0.3 * len(ledger)))
+    colors = {"holds": "#2e7d4f", "fails": "#b3254a", "undecided": "0.6"}
+    half = (ledger["high"] - ledger["low"]) / 2
+    distance = (ledger["effect"] - ledger["margin"]) * np.where(ledger["claimed"] == "above", 1, -1) / half
+    places = np.arange(len(ledger))[::-1]
+    shown = distance.clip(-12, 12)
+    for name, color in colors.items():
+        mine = (ledger["verdict"] == name).to_numpy()
+        ax.barh(places[mine], shown[mine], 0.6, color=color, label=f"{name}: {mine.sum()}")
+    ax.axvspan(-1, 1, color="0.93", zorder=0)
+    ax.axvline(0, color="0.3", lw=1)
+    ax.set_yticks(places, ledger["test"])
+    ax.set(xlabel="effect in the claimed direction / half width of its interval (at most 12)", xlim=(-12.5, 12.5))
+    ax.legend(frameon=False, loc="lower right")
+    return _plain(ax)
+
+
 def save(figure: Figure | Axes, path: str | Path) -> Path:
     """Write a figure, whole or not at all, in the format that the suffix of `path` names, and return `path`."""
     figure = figure.figure if isinstance(figure, Axes) else figure

@@ -29,8 +29,18 @@ SCORES: Scores = {
     "colorfulness": ("colorfulness", None),
     "colorfulness_ratio": ("colorfulness", "colorfulness_true"),
     "chroma_ratio": ("chroma", "chroma_true"),
+    "auc_tail": ("tail_hits", "tail_weight"),
+    "roughness": ("roughness", "chroma"),
+    "rare_share": ("rare", None),
 }
-"""The set-level scores of the study: (numerator column, denominator column); None: the mean over the images."""
+"""The set-level scores of the study: (numerator column, denominator column); None: the mean over the images.
+
+`auc_tail` is the AuC of vivid pixels alone, those whose true chroma is above `TAIL`. `roughness` is that of the colours
+relative to their chroma, so that a vivid picture is not rough for being vivid; `rare` comes from `evaluation.evaluate`.
+"""
+
+TAIL = 40.0
+"""Chroma above which a true colour counts as vivid, in units of ab."""
 
 _SSIM_WINDOW = 11
 
@@ -177,6 +187,15 @@ def mean_chroma(lab_chroma: Tensor) -> Tensor:
     return _length(_maps(lab_chroma, "lab_chroma", 2)).mean((1, 2))
 
 
+def roughness(lab_chroma: Tensor) -> Tensor:
+    """Mean ab distance of neighbouring pixels per image (B,), of a*, b* (B, 2, h, w); errors as in `rmse`.
+
+    How much colours change from one pixel to the next, across and down: the less, the more consistent in space.
+    """
+    maps = _maps(lab_chroma, "lab_chroma", 2)
+    return sum(_length(maps.diff(dim=d)).mean((1, 2)) for d in (2, 3)) / 2
+
+
 @torch.no_grad()
 def per_image(pred_rgb: Tensor, true_rgb: Tensor, weights: Tensor | None = None) -> dict[str, Tensor]:
     """Every score of coloured pictures: the columns of the per-image table.
@@ -191,8 +210,8 @@ def per_image(pred_rgb: Tensor, true_rgb: Tensor, weights: Tensor | None = None)
     Returns
     -------
     dict of tensor (B,)
-        auc, rmse, psnr, ssim, ciede2000; colorfulness, colorfulness_true, chroma, chroma_true, of the prediction and
-        of the truth; and with `weights` also rebalanced_hits, rebalanced_weight (see `auc_parts`).
+        auc, rmse, psnr, ssim, ciede2000; colorfulness, chroma and roughness of the prediction, and with ``_true`` of
+        the truth; tail_hits, tail_weight, and with `weights` also rebalanced_hits, rebalanced_weight (see `auc_parts`).
 
     Raises
     ------
@@ -212,7 +231,11 @@ def per_image(pred_rgb: Tensor, true_rgb: Tensor, weights: Tensor | None = None)
         "colorfulness_true": colorfulness(true_rgb),
         "chroma": mean_chroma(pred),
         "chroma_true": mean_chroma(true),
+        "roughness": roughness(pred),
+        "roughness_true": roughness(true),
     }
+    vivid = (_length(true) > TAIL).to(true)
+    scores["tail_hits"], scores["tail_weight"] = auc_parts(pred, true, weights=vivid)
     if weights is not None:
         scores["rebalanced_hits"], scores["rebalanced_weight"] = auc_parts(pred, true, weights=weights)
     return scores

@@ -103,6 +103,7 @@ def paired(
     table_b: pd.DataFrame,
     scores: Scores,
     *,
+    null: float = 0.0,
     samples: int = 2000,
     level: float = 0.95,
     seed: int | np.random.Generator = 0,
@@ -117,6 +118,8 @@ def paired(
     ----------
     table_a, table_b : DataFrame
         As `table` in `bootstrap`, with the same set of images.
+    null : float
+        The difference that ``sign`` tests against.
     scores, samples, level, seed
         As in `bootstrap`.
 
@@ -124,7 +127,8 @@ def paired(
     -------
     DataFrame
         One row a score. ``mean``: the difference; ``low`` and ``high``: its interval; ``sign``: twice the share of
-        resamples on the other side of 0 or on it, a two-sided bootstrap p-value, at least 1 / `samples` and at most 1.
+        resamples on the other side of `null` or on it, a two-sided bootstrap p-value, at least 1 / `samples` and at
+        most 1; ``images`` and ``seeds``: how many there were, the latter as "3 / 1" where the methods have other seeds.
 
     Raises
     ------
@@ -141,10 +145,12 @@ def paired(
     seeds_b = seeds_a if a.seeds.equals(b.seeds) else _draw(rng, samples, len(b.seeds))
     resampled = a.resampled(images, seeds_a) - b.resampled(images, seeds_b)
     low, high = _interval(resampled, level)
-    share = np.minimum((resampled <= 0).mean(0), (resampled >= 0).mean(0))
-    # A nan is on neither side of 0, so counting would call it significant.
+    share = np.minimum((resampled <= null).mean(0), (resampled >= null).mean(0))
+    # A nan is on neither side, so counting would call it significant.
     sign = np.where(np.isnan(low), np.nan, np.clip(2 * share, 1 / samples, 1))
-    return pd.DataFrame({"mean": a.mean() - b.mean(), "low": low, "high": high, "sign": sign}, index=list(scores))
+    columns = {"mean": a.mean() - b.mean(), "low": low, "high": high, "sign": sign}
+    seeds = len(a.seeds) if a.seeds.equals(b.seeds) else f"{len(a.seeds)} / {len(b.seeds)}"
+    return pd.DataFrame(columns, index=list(scores)).assign(images=len(a.images), seeds=seeds)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -153,7 +159,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
     Parameters
     ----------
     p : sequence of float
-        In [0, 1].
+        In [0, 1]; nan is a test that could not be made, and stays nan.
 
     Returns
     -------
@@ -163,13 +169,15 @@ def holm(p: Sequence[float]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If a value is no number in [0, 1].
+        If a value is a number outside of [0, 1].
     """
     p = np.asarray(p, float)
-    require(p.ndim == 1 and bool(((p >= 0) & (p <= 1)).all()), "p", "a list of numbers in [0, 1]", p.tolist())
-    order = np.argsort(p)
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1)
+    made = ~np.isnan(p)
+    valid = p.ndim == 1 and bool(((p[made] >= 0) & (p[made] <= 1)).all())
+    require(valid, "p", "a list of numbers in [0, 1]", p.tolist())
+    order = np.argsort(p)[: made.sum()]  # nan comes last
+    corrected = np.full_like(p, np.nan)
+    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
     return corrected
 
 

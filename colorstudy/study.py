@@ -3,7 +3,7 @@
 A profile (``notebooks/profiles/<name>.yaml``) names methods and seeds and sets notebook parameters. Its results lie in
 ``results/<name>``:
 
-    runs/<method>-s<seed>/   what `training.fit` writes, then images.csv (a row an image) and metrics.json
+    runs/<method>-s<seed>/   what `training.fit` writes, then what `evaluate_run` does, metrics.json last
     tables/, figures/        what the notebooks make of the runs
     records/<notebook>.json  the answer of each notebook with its provenance, written last: the notebook is done
     manifest.json            everything above in one file
@@ -16,10 +16,13 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -52,6 +55,8 @@ class Profile:
         In the order in which they run; those that the profile skips are not among them.
     settings : dict
         Per notebook (by stem) the parameters that the profile sets.
+    keep_runs : bool
+        Runs that are scored count as done, whatever code changed since; see `stands`.
     """
 
     name: str
@@ -59,6 +64,7 @@ class Profile:
     seeds: list[int]
     notebooks: list[Path]
     settings: dict[str, dict[str, Any]]
+    keep_runs: bool = False
 
     def runs(self) -> list[tuple[str, int]]:
         """Method and seed of every run; `gray` has nothing to draw, so it has one."""
@@ -84,8 +90,8 @@ def load_profile(path: str | Path) -> Profile:
     ----------
     path : path
         A YAML file in ``notebooks/profiles``, with the fields ``methods``, ``seeds``, and if needed ``skip`` (notebooks
-        that it leaves out), ``parameters`` (for every notebook that declares them) and ``notebooks`` (notebook ->
-        parameters of that one).
+        that it leaves out), ``keep_runs`` (true: scored runs count as done), ``parameters`` (for every notebook that
+        declares them) and ``notebooks`` (notebook -> parameters of that one).
 
     Raises
     ------
@@ -100,12 +106,13 @@ def load_profile(path: str | Path) -> Profile:
         raise FileNotFoundError(f"profile: expected a YAML file, found none at {path}")
     content, at = _read_yaml(path)
     require(isinstance(content, dict), str(path), "a mapping", type(content).__name__)
-    empty = {"skip": [], "parameters": {}, "notebooks": {}}
+    empty = {"skip": [], "keep_runs": False, "parameters": {}, "notebooks": {}}
     known = ["methods", "seeds", *empty]
     spare = [name for name in content if name not in known]
     content = empty | content
     require(not spare and {*known} == {*content}, at(*spare[:1]), f"the fields {known}", list(content))
-    methods, seeds, skip, shared, own = (content[name] for name in known)
+    methods, seeds, skip, keep_runs, shared, own = (content[name] for name in known)
+    require(isinstance(keep_runs, bool), at("keep_runs"), "true or false", repr(keep_runs))
     allowed = [*BASELINES, *METHODS]
     require(isinstance(methods, list) and len(methods) > 0, at("methods"), "a list of names", repr(methods))
     require(all(name in allowed for name in methods), at("methods"), f"some of {allowed}", methods)
@@ -138,7 +145,7 @@ def load_profile(path: str | Path) -> Profile:
             kind = type(defaults[name]).__name__
             good = isinstance(value, _TYPES[kind]) and (kind == "bool" or not isinstance(value, bool))
             require(good, place, f"{kind}, as its default {defaults[name]!r}", repr(value))
-    return Profile(path.stem, methods, seeds, notebooks, settings)
+    return Profile(path.stem, methods, seeds, notebooks, settings, keep_runs)
 
 
 def _read_yaml(path: Path) -> tuple[Any, Callable[..., str]]:
@@ -215,8 +222,19 @@ def start_of(run: str | Path) -> Path | None:
     return run.with_name(f"{start}-s{seed}") if start else None
 
 
-def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd.DataFrame:
-    """Score a run on the test pictures of `bank`; write its ``images.csv`` and, last, its ``metrics.json``.
+def evaluate_run(
+    run: str | Path,
+    bank: ImageBank,
+    method: str,
+    seed: int,
+    *,
+    temperatures: Sequence[float] = (),
+    most: int = 300,
+) -> pd.DataFrame:
+    """Score a run on the pictures of `bank`; write tables with a row an image and, last, its ``metrics.json``.
+
+    ``images.csv`` is of all test pictures. Of a trained method, ``seen.csv`` is of training pictures, and of a
+    classification ``temperatures.csv`` of test pictures decoded at each of `temperatures`, in a column ``T``.
 
     Parameters
     ----------
@@ -224,11 +242,15 @@ def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd
         A finished run, or for a baseline the folder to make.
     bank : ImageBank
     method, seed : str, int
+    temperatures : sequence of float
+        Of the annealed mean.
+    most : int
+        Pictures in ``seen.csv`` and at each temperature; see `evaluation.evaluate`.
 
     Returns
     -------
     DataFrame
-        As `evaluation.evaluate` gives it.
+        The content of ``images.csv``, as `evaluation.evaluate` gives it.
 
     Raises
     ------
@@ -238,14 +260,21 @@ def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd
     run = Path(run)
     started = time.perf_counter()
     training: dict[str, Any] = {}
+    others: dict[str, pd.DataFrame] = {}
     if method in BASELINES:
         colorizer = baseline(method, bank, seed)
     else:
         colorizer = Colorizer.load(run)
         training = {"train": read_json(run / "run.json"), "train_seconds": read_json(run / "train.json")["seconds"]}
+        others["seen"] = evaluate(colorizer, bank, "train", most=most)
+        if temperatures and colorizer.model.method.target == "classification":
+            decoders = {t: SimpleNamespace(colorize=partial(colorizer.colorize, temperature=t)) for t in temperatures}
+            decoded = {t: evaluate(decoder, bank, most=most) for t, decoder in decoders.items()}
+            others["temperatures"] = pd.concat(decoded, names=["T"])
     table = evaluate(colorizer, bank)
-    with replacing(run / "images.csv") as temporary:
-        table.to_csv(temporary)
+    for name, scored in {"images": table, **others}.items():
+        with replacing(run / f"{name}.csv") as temporary:
+            scored.to_csv(temporary, float_format="%.8g")
     config = {
         "method": method,
         "seed": seed,
@@ -253,12 +282,13 @@ def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd
         "size": int(bank.images.shape[1]),
         **training.get("train", {}),
     }
+    aggregated = {name: float(value) for name, value in metrics.aggregate(table).items()}
     write_json(
         run / "metrics.json",
         {
             "method": method,
             "seed": seed,
-            "scores": {name: float(value) for name, value in metrics.aggregate(table).items()},
+            "scores": {name: value if math.isfinite(value) else None for name, value in aggregated.items()},
             "test_images": len(table),
             "config": config,
             "config_hash": digest(config),
@@ -269,6 +299,24 @@ def evaluate_run(run: str | Path, bank: ImageBank, method: str, seed: int) -> pd
         },
     )
     return table
+
+
+def stands(run: str | Path, profile: Profile) -> bool:
+    """Whether `run` is scored, and was trained with the settings that `profile` asks for, by whatever code.
+
+    Of a profile with ``keep_runs`` such a run counts as done, on any machine that has its tables.
+    """
+    run = Path(run)
+    if not (run / "metrics.json").is_file():
+        return False
+    method, _, seed = run.name.rpartition("-s")
+    config, settings = read_json(run / "metrics.json")["config"], profile.defaults("03-train")
+    if config["size"] != settings["size"]:
+        return False
+    if method in BASELINES:
+        return config["method"] == method and config["seed"] == int(seed)
+    wanted = {"method": asdict(METHODS[method]), "config": _train_config(settings, int(seed)).identity()}
+    return all(config[name] == json.loads(json.dumps(value)) for name, value in wanted.items())
 
 
 def ensure_trained(run: str | Path) -> Path:
@@ -282,11 +330,17 @@ def ensure_trained(run: str | Path) -> Path:
     if method in BASELINES or (run / "train.json").exists():
         return run
     settings = load_profile(Path("profiles") / f"{run.parents[1].name}.yaml").defaults("03-train")
-    chosen = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings} | {"seed": int(seed)}
     start = start_of(run)
     if start is not None:
         ensure_trained(start)
-    return fit(method, load(settings["source"], size=settings["size"]), TrainConfig(**chosen), run, start=start)
+    bank = load(settings["source"], size=settings["size"])
+    return fit(method, bank, _train_config(settings, int(seed)), run, start=start)
+
+
+def _train_config(settings: dict[str, Any], seed: int) -> TrainConfig:
+    """What the settings of 03-train say of training."""
+    chosen = {f.name: settings[f.name] for f in fields(TrainConfig) if f.name in settings}
+    return TrainConfig(**chosen | {"seed": seed})
 
 
 def ensure_runs(results: str | Path) -> list[Path]:
@@ -304,14 +358,16 @@ def ensure_runs(results: str | Path) -> list[Path]:
         if not (folder / "metrics.json").exists():
             ensure_trained(folder)
             settings = profile.defaults("04-evaluate")
-            evaluate_run(folder, load(settings["source"], size=settings["size"]), method, seed)
+            chosen = {name: settings[name] for name in ("temperatures", "most")}
+            evaluate_run(folder, load(settings["source"], size=settings["size"]), method, seed, **chosen)
     return folders
 
 
-def scores(runs: Iterable[str | Path]) -> pd.DataFrame:
+def scores(runs: Iterable[str | Path], table: str = "images") -> pd.DataFrame:
     """The per-image scores of run folders: columns ``method``, ``seed``, ``image`` and those of `evaluate`.
 
     The folders are those of the profile, as `ensure_runs` gives them: a results folder may hold runs of an earlier one.
+    `table` is one of those that `evaluate_run` writes; runs that have none by nature are left out.
 
     Raises
     ------
@@ -323,12 +379,14 @@ def scores(runs: Iterable[str | Path]) -> pd.DataFrame:
         if not (folder / "metrics.json").exists():
             raise FileNotFoundError(f"runs: expected scored runs, found no metrics.json in {folder}; see `make study`")
         about = read_json(folder / "metrics.json")
-        part = pd.read_csv(folder / "images.csv")
+        if not (folder / f"{table}.csv").exists():
+            continue
+        part = pd.read_csv(folder / f"{table}.csv")
         part.insert(0, "seed", about["seed"])
         part.insert(0, "method", about["method"])
         parts.append(part)
     if not parts:
-        raise FileNotFoundError("runs: expected scored runs, found none; see `make study`")
+        raise FileNotFoundError(f"runs: expected scored runs with {table}.csv, found none; see `make study`")
     return pd.concat(parts, ignore_index=True)
 
 

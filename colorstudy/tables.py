@@ -42,6 +42,9 @@ LABELS = {
     "warp_error_relative": "warp error / chroma",
     "cdc": "CDC",
     "flicker": "flicker",
+    "auc_tail": "AuC, vivid pixels",
+    "roughness": "roughness / chroma",
+    "rare_share": "share of rare colours",
 }
 
 SYSTEMS = {
@@ -141,8 +144,8 @@ def paired_table(
     Returns
     -------
     DataFrame
-        Columns ``difference``, ``score``, ``mean``, ``low``, ``high``, ``sign`` (the two-sided bootstrap p-value) and
-        ``verdict``: "higher" or "lower" where the interval leaves out 0, else "undecided".
+        Columns ``difference``, ``score``, ``mean``, ``low``, ``high``, ``sign`` (the two-sided bootstrap p-value),
+        ``images``, ``seeds``, ``sign_holm`` (corrected for the number of rows) and ``verdict``, see `judged`.
     """
     chosen = {name: known[name] for name in names}
     parts = []
@@ -151,9 +154,19 @@ def paired_table(
         part = part.rename_axis("score").reset_index()
         part.insert(0, "difference", f"{first} - {second}")
         parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
-    table["verdict"] = np.select([table["low"] > 0, table["high"] < 0], ["higher", "lower"], "undecided")
-    return table[["difference", "score", "mean", "low", "high", "sign", "verdict"]]
+    return judged(pd.concat(parts, ignore_index=True))
+
+
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of differences with its columns ``sign_holm`` and ``verdict``, of all its rows together.
+
+    "higher" or "lower" where the difference is beyond noise although so many were tested: Holm's p-value is at most
+    0.05. Else "undecided".
+    """
+    holm = statistics.holm(table["sign"])
+    sure = holm <= 0.05
+    verdict = np.select([sure & (table["mean"] > 0), sure & (table["mean"] < 0)], ["higher", "lower"], "undecided")
+    return table.assign(sign_holm=holm, verdict=verdict)
 
 
 def effects_table(
@@ -183,7 +196,7 @@ def effects_table(
         parts.append(part.drop(columns="difference").assign(**about)[[*about, *part.columns[1:]]])
     expected = f"runs of a variant and its base, some of {list(variants)}"
     require(len(parts) > 0, "scores", expected, f"only {sorted(run)}; a profile without any skips this notebook")
-    return pd.concat(parts, ignore_index=True)
+    return judged(pd.concat(parts, ignore_index=True))
 
 
 def published() -> pd.DataFrame:
@@ -207,23 +220,43 @@ def readable(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
 
 
 def save(table: pd.DataFrame, path: str | Path) -> Path:
-    """Write `table` as ``<path>.csv`` and, for reading, ``<path>.md`` (`path` without suffix); return the CSV."""
+    """Write `table` as ``<path>.csv``, ``.md`` and ``.tex`` (`path` without suffix); return the CSV."""
     path = Path(path)
     require(path.suffix == "", "path", "no suffix", path.suffix)
     csv = path.with_suffix(".csv")
     with replacing(csv) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
     write_text(path.with_suffix(".md"), markdown(table))
+    write_text(path.with_suffix(".tex"), latex(table))
     return csv
 
 
 def markdown(table: pd.DataFrame) -> str:
     """`table` in Markdown, numbers to four significant digits."""
-    cells = [
+    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *_cells(table)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(table: pd.DataFrame) -> str:
+    """`table` as a LaTeX tabular with the rules of booktabs, numbers to four significant digits."""
+    lines = [[_escaped(cell) for cell in line] for line in [list(map(str, table.columns)), *_cells(table)]]
+    head, *body = (f"{' & '.join(line)} \\\\\n" for line in lines)
+    numeric = ["r" if pd.api.types.is_numeric_dtype(dtype) else "l" for dtype in table.dtypes]
+    begin = f"\\begin{{tabular}}{{{''.join(numeric)}}}\n\\toprule\n"
+    return f"{begin}{head}\\midrule\n{''.join(body)}\\bottomrule\n\\end{{tabular}}\n"
+
+
+def _escaped(text: str) -> str:
+    """`text` as LaTeX prints it."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(special.get(character, character) for character in text)
+
+
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    return [
         [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row] for row in table.to_numpy(object)
     ]
-    lines = [list(map(str, table.columns)), ["---"] * len(table.columns), *cells]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _of(scores: pd.DataFrame, method: str) -> pd.DataFrame:

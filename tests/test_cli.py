@@ -92,7 +92,7 @@ def test_the_module_runs():
     assert (done.returncode, done.stdout) == (0, f"colorstudy {colorstudy.__version__}\n")
     done = shell("-m", "colorstudy", "train", "nothing", "-o", "x")
     assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("colorstudy: error: method: expected one of ['l2', 'class', 'full'")
+    assert done.stderr.startswith("colorstudy: error: method: expected one of ['l2', 'l2-ft', 'class', 'full'")
     assert done.stderr.count("\n") == 1
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 from colorstudy.color import lab_to_srgb, split, srgb_to_lab
-from colorstudy.colorize import Colorizer
+from colorstudy.colorize import WEIGHTS, Colorizer
 from colorstudy.methods import METHODS
 
 
@@ -285,3 +285,16 @@ def test_errors_name_argument_expected_and_got(image, error, message):
 def test_the_working_size_is_checked():
     with pytest.raises(ValueError, match=r"^size: expected pixels >= 1, got 0"):
         Colorizer(model("l2"), 0)
+
+
+@pytest.mark.parametrize("name", ["full", "l2"])
+def test_models_come_with_the_package(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no runs or files of these names
+    colorizer = Colorizer.load(name)
+    assert colorizer.model.method.name == name and colorizer.size == 79
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    assert colorizer.colorize(picture).shape == picture.shape
+    assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 5e6
+    (tmp_path / name).mkdir()  # a folder of that name is what was meant
+    with pytest.raises(FileNotFoundError, match="expected a finished run"):
+        Colorizer.load(name)

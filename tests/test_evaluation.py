@@ -10,7 +10,7 @@ from colorstudy import metrics
 from colorstudy.bins import ColorBins
 from colorstudy.color import split
 from colorstudy.data import ImageBank
-from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, rarity
+from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, rare, rarity
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,24 @@ def test_the_table_has_a_row_a_test_picture(bank):
     table = evaluate(Gray(), bank)
     assert table.index.name == "image" and list(table.index) == list(bank.test.names)
     columns = {"auc", "rmse", "psnr", "ssim", "ciede2000", "colorfulness", "colorfulness_true", "chroma", "chroma_true"}
-    assert set(table.columns) == columns | {"rebalanced_hits", "rebalanced_weight"}
+    columns |= {"rebalanced_hits", "rebalanced_weight", "tail_hits", "tail_weight", "roughness", "roughness_true"}
+    assert set(table.columns) == columns | {"rare", "rare_true"}
     assert table.dtypes.map(lambda dtype: dtype.kind == "f").all() and np.isfinite(table).all(axis=None)
     assert set(metrics.aggregate(table).index) == set(metrics.SCORES)
+
+
+def test_rare_bins_hold_at_most_their_share():
+    counts = torch.tensor([50, 3, 0, 40, 2, 5])
+    assert rare(counts).tolist() == [False, True, True, False, True, False]
+    assert rare(counts, 0.1).tolist() == [False, True, True, False, True, True]
+
+
+def test_a_subset_may_be_thinned_evenly(bank):
+    names = list(evaluate(Gray(), bank).index)
+    few = list(evaluate(Gray(), bank, most=2).index)
+    assert few == [names[0], names[-1]] and list(evaluate(Gray(), bank, most=99).index) == names
+    with pytest.raises(ValueError, match=r"^most: expected a number of pictures >= 1, got 0"):
+        evaluate(Gray(), bank, most=0)
 
 
 def test_either_subset_can_be_scored(bank):

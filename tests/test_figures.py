@@ -115,9 +115,25 @@ def test_saved_table_reads_back(scores, tmp_path):
     assert np.allclose(pd.read_csv(path)["auc"], table["auc"], rtol=1e-5)
     lines = (tmp_path / "tables" / "main.md").read_text().splitlines()
     assert len(lines) == 4 and lines[0].startswith("| method | seeds |")
-    assert sorted(p.name for p in (tmp_path / "tables").iterdir()) == ["main.csv", "main.md"]
+    assert sorted(p.name for p in (tmp_path / "tables").iterdir()) == ["main.csv", "main.md", "main.tex"]
+    latex = (tmp_path / "tables" / "main.tex").read_text()
+    assert latex.startswith("\\begin{tabular}{lrr") and latex.count(" \\\\\n") == 3 and "auc\\_low" in latex
     readable = tables.readable(table, ["auc"])
     assert "[" in readable.loc[0, "AuC"]
+
+
+def test_verdicts_are_corrected_for_the_number_of_rows():
+    p = [0.01, 0.02, 0.04, np.nan]
+    table = tables.judged(pd.DataFrame({"mean": [1.0, -1.0, 1.0, np.nan], "sign": p}))
+    assert table["sign_holm"].tolist()[:3] == pytest.approx([0.03, 0.04, 0.04]) and np.isnan(table["sign_holm"][3])
+    assert table["verdict"].tolist() == ["higher", "lower", "higher", "undecided"]
+    alone = tables.judged(pd.DataFrame({"mean": [1.0] * 10, "sign": [0.04] * 10}))
+    assert set(alone["verdict"]) == {"undecided"}
+
+
+def test_latex_escapes_what_it_would_not_print():
+    text = tables.latex(pd.DataFrame({"a_b": ["50 % & {x}", r"c\d"]}))
+    assert r"a\_b" in text and r"50 \% \& \{x\}" in text and r"c\textbackslash{}d" in text
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,9 @@ def test_per_image_holds_every_score_the_right_way_round(pictures):
     pred, true = pictures
     weights = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(3))
     scores = metrics.per_image(pred, true, weights)
-    assert {column for pair in metrics.SCORES.values() for column in pair if column} == set(scores)
+    assert {column for pair in metrics.SCORES.values() for column in pair if column} - {"rare"} == set(scores) - {
+        "roughness_true"
+    }
     assert all(score.shape == (3,) and score.isfinite().all() for score in scores.values())
     ab, true_ab = color.srgb_to_lab(pred)[:, 1:], color.srgb_to_lab(true)[:, 1:]
     assert torch.equal(scores["auc"], metrics.auc(ab, true_ab))
@@ -185,6 +187,18 @@ def test_per_image_holds_every_score_the_right_way_round(pictures):
     assert torch.equal(scores["chroma"], metrics.mean_chroma(ab))
     assert torch.equal(scores["chroma_true"], metrics.mean_chroma(true_ab))
     assert "rebalanced_hits" not in metrics.per_image(pred, true)
+    vivid = (true_ab.square().sum(1) > metrics.TAIL**2).float()
+    assert torch.equal(scores["tail_weight"], vivid.mean((1, 2)))
+    assert torch.allclose(scores["tail_hits"] / scores["tail_weight"], metrics.auc(ab, true_ab, weights=vivid))
+    assert torch.equal(scores["roughness"], metrics.roughness(ab))
+
+
+def test_roughness_is_the_mean_step_between_neighbours():
+    flat = torch.full((1, 2, 4, 5), 30.0)
+    assert metrics.roughness(flat).item() == 0
+    ramp = torch.arange(5.0).expand(1, 1, 4, 5)  # steps of (3, 4) across, none down
+    assert metrics.roughness(torch.cat([3 * ramp, 4 * ramp], 1)).item() == pytest.approx(2.5)
+    assert metrics.roughness(torch.cat([3 * ramp, 4 * ramp], 1).transpose(2, 3)).item() == pytest.approx(2.5)
 
 
 def test_scores_of_an_image_do_not_depend_on_its_batch(pictures):

@@ -40,6 +40,7 @@ DISTRIBUTIONS = {
     "mvtbdata": "mvtb-data",
     "PIL": "pillow",
     "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
 # Never a dependency (see the design notes on torchvision): may be imported inside a function, for those who have it.

@@ -29,7 +29,9 @@ class Checkout:
             )
         shutil.copy(ROOT / "Snakefile", folder)
         self.profile = folder / "notebooks" / "profiles" / "one.yaml"
-        skipped = "skip: [08-systems, 09-ablations, 10-confidence, 15-scale]"
+        skipped = (
+            "skip: [08-systems, 09-ablations, 10-confidence, 11-controlled-world, 12-semantics, 15-scale, 17-variety]"
+        )
         self.profile.write_text(f"methods: [gray, random, l2, class, full]\nseeds: [0]\n{skipped}\n")
         self.results = folder / "results" / "one"
 

@@ -101,6 +101,13 @@ def test_coverage_on_simulated_studies(seeds, low, high):
     assert low <= covered / 200 <= high
 
 
+def test_paired_can_test_against_another_difference(table):
+    better = table.assign(score=table["score"] + 0.1)
+    found = {null: statistics.paired(better, table, MEAN, null=null).loc["score"] for null in (0.0, 0.1, 0.2)}
+    assert found[0.0]["sign"] == found[0.2]["sign"] == 1 / 2000 and found[0.0]["images"] == 30
+    assert statistics.paired(better[better["seed"] == 0], table, MEAN).loc["score", "seeds"] == "1 / 3"
+
+
 def test_paired_is_narrower_than_unpaired():
     rng = np.random.default_rng(5)
     image_effects = rng.standard_normal(40)  # how hard each image is, for both methods

@@ -141,7 +141,7 @@ def test_record_and_manifest(tmp_path):
 
 
 def test_scores_needs_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"expected scored runs, found none; see `make study`"):
+    with pytest.raises(FileNotFoundError, match=r"expected scored runs with images.csv, found none; see `make study`"):
         study.scores([])
     with pytest.raises(
         FileNotFoundError, match=r"expected scored runs, found no metrics.json in .*l2-s0; see `make study`"

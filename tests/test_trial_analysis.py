@@ -208,9 +208,10 @@ class TestHolm:
     def test_agrees_with_the_definition(self):
         assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
         assert holm([0.5, 0.9]).tolist() == [1, 1]
+        assert holm([0.02, np.nan, 0.01]).tolist() == pytest.approx([0.02, np.nan, 0.02], nan_ok=True)
         assert holm([]).tolist() == []
 
     def test_refuses_what_is_no_probability(self):
-        for p in ([1.2], [float("nan")], [[0.1]]):
+        for p in ([1.2], [float("nan"), -0.1], [[0.1]], [-1e-9]):
             with pytest.raises(ValueError, match="p: expected"):
                 holm(p)

