@@ -19,7 +19,7 @@ SOUND := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && \
            { [ ! -f $(STAMP) ] || [ "$$(cat $(STAMP))" = "$(CURDIR)" ]; } && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help study test lab bench lock clean unsound
+.PHONY: help study paper test lab bench lock clean unsound
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,12 @@ study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make t
 	  "$$($(BIN)/python -V). Try: make clean, then make study PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --scheduler greedy \
 	  --keep-going --quiet host $(ARGS)
+
+paper: $(STAMP)  ## the paper from the result files of PROFILE, without running anything else
+	@mkdir -p results/$(PROFILE)/notebooks
+	cd notebooks && $(RUN) papermill paper.ipynb ../results/$(PROFILE)/notebooks/paper.ipynb \
+	  -p results ../results/$(PROFILE) --kernel python3 --no-progress-bar --log-level WARNING
+	$(RUN) python -m colorstudy.paper results/$(PROFILE)/notebooks/paper.ipynb results/$(PROFILE)/paper.html
 
 # One thread a worker, or every worker would start as many as the machine has cores. Tests run in random order, so that
 # none rests on another; a failure names the seed, and ARGS=--random-order-seed=... repeats it.

@@ -1,4 +1,4 @@
-# The grid: papermill runs 03 and 04 for every method x seed, then the notebooks that read all runs.
+# The grid: papermill runs 03 and 04 for every method x seed, then the notebooks that read all runs, then the paper.
 #
 # `make study PROFILE=quick` calls this. A step's inputs are what it really uses: its notebook, the modules of the package
 # that the notebook imports (however indirectly), its parameters, and the runs it reads. Change one of them, and the steps
@@ -34,7 +34,7 @@ def parameters(notebook, **given):
     """The parameters of a step as a YAML file that changes only when they do; the step's input."""
     name = "-".join([notebook, *([Path(given["run"]).name] if "run" in given else [])])
     path = Path(RESULTS, "notebooks", f"{name}.yaml")
-    text = yaml.safe_dump(PROFILE.parameters(notebook, **given), sort_keys=False)
+    text = yaml.safe_dump(given if notebook == "paper" else PROFILE.parameters(notebook, **given), sort_keys=False)
     if not path.exists() or path.read_text() != text:
         write_text(path, text)
     return str(path)
@@ -76,6 +76,7 @@ localrules:
 rule all:
     input:
         f"{RESULTS}/manifest.json",
+        f"{RESULTS}/paper.html",
     default_target: True
 
 
@@ -135,3 +136,19 @@ rule manifest:
         f"{RESULTS}/manifest.json",
     run:
         study.write_manifest(RESULTS)
+
+
+# The paper reads what other profiles left, too, so it is made again whenever a study has run.
+rule paper:
+    input:
+        f"{RESULTS}/manifest.json",
+        [str(path) for path in study.notebook_sources("notebooks/paper.ipynb")],
+        "colorstudy/paper.css",
+        parameters=parameters("paper", results=f"../{RESULTS}"),
+        notebook="notebooks/paper.ipynb",
+    output:
+        f"{RESULTS}/paper.html",
+    log:
+        notebook=f"{RESULTS}/notebooks/paper.ipynb",
+    shell:
+        PAPERMILL + " && python -m colorstudy.paper {log} {output}"

@@ -207,6 +207,25 @@ def published() -> pd.DataFrame:
     return pd.read_csv(Path(__file__).with_name("zhang2016_table1.csv"))
 
 
+def beside_published(table: pd.DataFrame) -> pd.DataFrame:
+    """`main_table` beside Table 1 of Zhang et al. 2016: AuC in percent, ours with intervals and theirs as printed.
+
+    Columns ``ours`` and ``theirs`` are names of methods; what only one side has is empty on the other.
+    """
+    theirs = published().rename(columns={"method": "theirs"})
+    names = {"l2-ft": "l2 fine-tuned"} | {name: name for name in theirs["theirs"]}
+    ours = pd.DataFrame({"ours": table["method"], "theirs": table["method"].map(names)})
+    ours[["seeds", "images"]] = table[["seeds", "images"]]
+    for score in ("auc", "auc_rebalanced"):
+        parts = (100 * table[[score, f"{score}_low", f"{score}_high"]]).to_numpy()
+        ours[LABELS[score]] = ["{:.1f} [{:.1f}, {:.1f}]".format(*part) for part in parts]
+    columns = {"auc": "AuC, theirs", "auc_rebalanced": "AuC, rebalanced, theirs", "amt_fooled": "people fooled, theirs"}
+    both = ours.merge(theirs[["theirs", *columns]].rename(columns=columns), on="theirs", how="outer", sort=False)
+    order = {name: i for i, name in enumerate(theirs["theirs"])}
+    both = both.sort_values("theirs", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return both.astype({"seeds": "Int64", "images": "Int64"}).astype(object).where(both.notna(), "")
+
+
 def readable(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """`main_table` for reading: one column a score, ``mean [low, high]``."""
     columns = {"method": table["method"], "seeds": table["seeds"], "images": table["images"]}
