@@ -18,7 +18,7 @@ PROFILE = study.load_profile(f"notebooks/profiles/{config.get('profile', 'quick'
 RESULTS = f"results/{PROFILE.name}"
 RUNS = [f"{method}-s{seed}" for method, seed in PROFILE.runs()]
 # Runs that are done for good: no rule makes them, so nothing that changes since can make them stale.
-KEPT = [run for run in RUNS if PROFILE.keep_runs and study.stands(f"{RESULTS}/runs/{run}", PROFILE)]
+KEPT = study.kept(RESULTS, PROFILE)
 PER_RUN = ("03-train", "04-evaluate")
 # What a notebook reads besides the package: the scores of all runs, for some also their weights.
 READS_RUNS = [notebook.stem for notebook in PROFILE.notebooks if notebook.stem > "04-evaluate"]
@@ -71,6 +71,7 @@ PAPERMILL = (
 localrules:
     all,
     manifest,
+    paper,
 
 
 rule all:

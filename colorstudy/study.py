@@ -56,7 +56,7 @@ class Profile:
     settings : dict
         Per notebook (by stem) the parameters that the profile sets.
     keep_runs : bool
-        Runs that are scored count as done, whatever code changed since; see `stands`.
+        Runs that are scored count as done, whatever code changed since; see `kept`.
     """
 
     name: str
@@ -301,12 +301,22 @@ def evaluate_run(
     return table
 
 
-def stands(run: str | Path, profile: Profile) -> bool:
-    """Whether `run` is scored, and was trained with the settings that `profile` asks for, by whatever code.
+def kept(results: str | Path, profile: Profile) -> list[str]:
+    """The runs of a profile with ``keep_runs`` that are done for good: what has changed since makes none of them stale.
 
-    Of a profile with ``keep_runs`` such a run counts as done, on any machine that has its tables.
+    They have scores of a training with the settings that `profile` asks for, by whatever code and on whatever machine.
+    A run without its weights is not among them where another run, which is not done, starts from it.
     """
-    run = Path(run)
+    if not profile.keep_runs:
+        return []
+    folders = [run_folder(results, method, seed) for method, seed in profile.runs()]
+    done = [folder for folder in folders if _stands(folder, profile)]
+    needed = {start_of(folder) for folder in folders if folder not in done}
+    return [folder.name for folder in done if folder not in needed or (folder / "train.json").is_file()]
+
+
+def _stands(run: Path, profile: Profile) -> bool:
+    """Whether `run` has scores, of the settings that `profile` asks for."""
     if not (run / "metrics.json").is_file():
         return False
     method, _, seed = run.name.rpartition("-s")

@@ -225,3 +225,23 @@ def test_a_second_study_in_one_checkout_says_so_and_mixes_nothing(small):
     log.close()
     assert sorted(json.loads((small.results / "manifest.json").read_text())["runs"]) == ["gray-s0", "l2-s0"]
     assert small.planned() == {}
+
+
+def test_runs_whose_scores_are_there_count_as_done_on_another_machine(small):
+    """A fresh clone has the scores of a profile with `keep_runs`, not the weights, and no record of what made them."""
+    small.profile.write_text(SMALL.replace("[gray, l2]", "[gray, l2, full, l2-ft]") + "keep_runs: true\n")
+    code, output = small.snakemake("--until", "evaluate")
+    assert code == 0, output[-3000:]
+    shutil.rmtree(small.folder / ".snakemake")
+    for run in ("l2-s0", "full-s0", "l2-ft-s0"):
+        for name in ("train.json", "run.json", "model.safetensors", "train.csv"):
+            (small.results / "runs" / run / name).unlink()
+    small.edit("colorstudy/training.py", 'unit="step"', 'unit="steps"')
+    planned = small.planned()
+    assert not {"train", "evaluate"} & {*planned} and planned["notebook"] == 1  # 01, of which nothing is left
+    # One is missing: it runs, and so does the one that it starts from, as its weights are needed.
+    (small.results / "runs" / "l2-ft-s0" / "metrics.json").unlink()
+    assert small.planned()["train"] == small.planned()["evaluate"] == 2
+    # Other settings are other runs.
+    small.edit("notebooks/profiles/one.yaml", "keep_runs: true", "keep_runs: true\nnotebooks:\n  03-train: {steps: 2}")
+    assert small.planned()["train"] == 3

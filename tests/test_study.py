@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from colorstudy import study
+from colorstudy.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))
@@ -97,6 +99,28 @@ BASE = "methods: [l2]\nseeds: [0]\n"
 def test_a_bad_profile_is_refused_and_says_why(write, text, message):
     with pytest.raises(ValueError, match=message):
         study.load_profile(write(text))
+
+
+def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
+    text = "methods: [gray, full, l2-ft]\nseeds: [0]\n"
+    profile = study.load_profile(write(text + "keep_runs: true\n"))
+    assert study.kept(tmp_path, profile) == []
+    for method in ("gray", "full"):
+        run = study.run_folder(tmp_path, method, 0)
+        run.mkdir(parents=True)
+        config = {"method": method, "seed": 0, "size": 64}
+        if method == "full":
+            settings = study._train_config(profile.defaults("03-train"), 0).identity()
+            config |= {"method": json.loads(json.dumps(asdict(METHODS["full"]))), "config": settings}
+        (run / "metrics.json").write_text(json.dumps({"config": config}))
+    assert study.kept(tmp_path, profile) == ["gray-s0"]  # l2-ft, which is to come, needs the weights of full
+    (run / "train.json").write_text("{}")
+    assert study.kept(tmp_path, profile) == ["gray-s0", "full-s0"]
+    assert study.kept(tmp_path, study.load_profile(write(text))) == []
+    other = study.load_profile(write(text + "keep_runs: true\nparameters: {size: 96}\n"))
+    assert study.kept(tmp_path, other) == []
+    with pytest.raises(ValueError, match=r"line 3: keep_runs: expected true or false, got 'maybe'"):
+        study.load_profile(write(text + "keep_runs: maybe\n"))
 
 
 def test_a_missing_profile_is_named(tmp_path):
