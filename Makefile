@@ -4,6 +4,7 @@
 PYTHON  ?= python3
 PROFILE ?= quick
 CORES   ?= all
+RUNS    ?= all
 ARGS    ?=
 
 VENV  := .venv
@@ -24,13 +25,14 @@ SOUND := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && \
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo "  PROFILE=$(PROFILE) and CORES=$(CORES) are study's; ARGS=\"...\" goes to Snakemake, pytest, Jupyter or uv;"
+	@echo "  PROFILE=$(PROFILE), CORES=$(CORES) and RUNS=$(RUNS) are study's; RUNS=done takes only the runs that are done."
+	@echo "  ARGS=\"...\" goes to Snakemake, pytest, Jupyter or uv."
 	@echo "  PYTHON=$(PYTHON) makes the environment. After a killed study: make study ARGS=--unlock, then make study."
 
 study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make tables, figures and paper
 	@[ -x $(BIN)/snakemake ] || { echo "make study runs Snakemake, which needs Python 3.11 or newer; .venv has" \
 	  "$$($(BIN)/python -V). Try: make clean, then make study PYTHON=/path/to/python3.11" >&2; exit 1; }
-	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) --rerun-incomplete --scheduler greedy \
+	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) runs=$(RUNS) --rerun-incomplete --scheduler greedy \
 	  --keep-going --quiet host $(ARGS)
 
 paper: $(STAMP)  ## the paper from the result files of PROFILE, without running anything else

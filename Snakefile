@@ -19,6 +19,8 @@ RESULTS = f"results/{PROFILE.name}"
 RUNS = [f"{method}-s{seed}" for method, seed in PROFILE.runs()]
 # Runs that are done for good: no rule makes them, so nothing that changes since can make them stale.
 KEPT = study.kept(RESULTS, PROFILE)
+if config.get("runs") == "done":  # tables and paper of what is there, without running more
+    RUNS = KEPT = study.done(RESULTS, PROFILE)
 PER_RUN = ("03-train", "04-evaluate")
 # What a notebook reads besides the package: the scores of all runs, for some also their weights.
 READS_RUNS = [notebook.stem for notebook in PROFILE.notebooks if notebook.stem > "04-evaluate"]

@@ -301,18 +301,24 @@ def evaluate_run(
     return table
 
 
-def kept(results: str | Path, profile: Profile) -> list[str]:
-    """The runs of a profile with ``keep_runs`` that are done for good: what has changed since makes none of them stale.
+def done(results: str | Path, profile: Profile) -> list[str]:
+    """The runs that have scores of a training with the settings that `profile` asks for, by whatever code."""
+    folders = (run_folder(results, method, seed) for method, seed in profile.runs())
+    return [folder.name for folder in folders if _stands(folder, profile)]
 
-    They have scores of a training with the settings that `profile` asks for, by whatever code and on whatever machine.
-    A run without its weights is not among them where another run, which is not done, starts from it.
+
+def kept(results: str | Path, profile: Profile) -> list[str]:
+    """Of a profile with ``keep_runs``, the runs that are done for good: no change of code makes them stale.
+
+    All that are `done`, but for those without their weights from which another run has yet to start.
     """
     if not profile.keep_runs:
         return []
-    folders = [run_folder(results, method, seed) for method, seed in profile.runs()]
-    done = [folder for folder in folders if _stands(folder, profile)]
-    needed = {start_of(folder) for folder in folders if folder not in done}
-    return [folder.name for folder in done if folder not in needed or (folder / "train.json").is_file()]
+    found = done(results, profile)
+    folders = (run_folder(results, method, seed) for method, seed in profile.runs())
+    needed = {start_of(folder) for folder in folders if folder.name not in found}
+    folders = (Path(results) / "runs" / name for name in found)
+    return [folder.name for folder in folders if folder not in needed or (folder / "train.json").is_file()]
 
 
 def _stands(run: Path, profile: Profile) -> bool:
@@ -356,21 +362,32 @@ def _train_config(settings: dict[str, Any], seed: int) -> TrainConfig:
 def ensure_runs(results: str | Path) -> list[Path]:
     """Train and score, as `ensure_trained`, every run that the profile of `results` asks for and `results` lacks.
 
+    A profile with ``keep_runs`` grows over days, so of a method that has a scored run the others are not waited for:
+    they are named and left out.
+
     Returns
     -------
     list of Path
-        The run folders of the profile, in its order.
+        The scored run folders of the profile, in its order.
     """
     results = Path(results)
     profile = load_profile(Path("profiles") / f"{results.name}.yaml")
-    folders = [run_folder(results, method, seed) for method, seed in profile.runs()]
-    for folder, (method, seed) in zip(folders, profile.runs(), strict=True):
-        if not (folder / "metrics.json").exists():
-            ensure_trained(folder)
-            settings = profile.defaults("04-evaluate")
-            chosen = {name: settings[name] for name in ("temperatures", "most")}
-            evaluate_run(folder, load(settings["source"], size=settings["size"]), method, seed, **chosen)
-    return folders
+    folders = {run_folder(results, method, seed): (method, seed) for method, seed in profile.runs()}
+    there = {method for folder, (method, _) in folders.items() if (folder / "metrics.json").exists()}
+    left_out = []
+    for folder, (method, seed) in folders.items():
+        if (folder / "metrics.json").exists():
+            continue
+        if profile.keep_runs and method in there:
+            left_out.append(folder)
+            continue
+        ensure_trained(folder)
+        settings = profile.defaults("04-evaluate")
+        chosen = {name: settings[name] for name in ("temperatures", "most")}
+        evaluate_run(folder, load(settings["source"], size=settings["size"]), method, seed, **chosen)
+    if left_out:
+        print("left out, as they have not run yet:", ", ".join(folder.name for folder in left_out))
+    return [folder for folder in folders if folder not in left_out]
 
 
 def scores(runs: Iterable[str | Path], table: str = "images") -> pd.DataFrame:

@@ -114,6 +114,7 @@ def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
             config |= {"method": json.loads(json.dumps(asdict(METHODS["full"]))), "config": settings}
         (run / "metrics.json").write_text(json.dumps({"config": config}))
     assert study.kept(tmp_path, profile) == ["gray-s0"]  # l2-ft, which is to come, needs the weights of full
+    assert study.done(tmp_path, profile) == ["gray-s0", "full-s0"]
     (run / "train.json").write_text("{}")
     assert study.kept(tmp_path, profile) == ["gray-s0", "full-s0"]
     assert study.kept(tmp_path, study.load_profile(write(text))) == []
@@ -121,6 +122,18 @@ def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
     assert study.kept(tmp_path, other) == []
     with pytest.raises(ValueError, match=r"line 3: keep_runs: expected true or false, got 'maybe'"):
         study.load_profile(write(text + "keep_runs: maybe\n"))
+
+
+def test_what_is_yet_to_run_of_a_long_profile_is_named_and_left_out(write, monkeypatch, capsys):
+    path = write("methods: [gray, random]\nseeds: [0, 1]\nkeep_runs: true\nparameters: {size: 32}\n")
+    monkeypatch.chdir(path.parents[1])
+    results = path.parents[2] / "results" / "test"
+    for folder in study.ensure_runs(results)[1:]:  # of each method the first was missing
+        assert (folder / "metrics.json").exists()
+    shutil.rmtree(study.run_folder(results, "random", 1))
+    capsys.readouterr()
+    assert [folder.name for folder in study.ensure_runs(results)] == ["gray-s0", "random-s0"]
+    assert "left out, as they have not run yet: random-s1" in capsys.readouterr().out
 
 
 def test_a_missing_profile_is_named(tmp_path):
