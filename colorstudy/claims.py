@@ -169,7 +169,7 @@ def _tested(table: pd.DataFrame, claims: list[Claim], samples: int, seed: int) -
     for claim in claims:
         first, second = _common(*(table[table["method"] == name] for name in (claim.first, claim.second)))
         options = {"null": claim.margin, "samples": samples, "seed": seed}
-        row = statistics.paired(first, second, {claim.score: SCORES[claim.score]}, **options).iloc[0]
+        row = statistics.paired(first, second, {claim.score: SCORES[claim.score]}, **options).astype(object).iloc[0]
         about = {"claim": claim.group, "test": claim.text, "source": claim.source, "score": claim.score}
         numbers = {"effect": row["mean"], "low": row["low"], "high": row["high"]}
         numbers |= {"claimed": "above" if claim.sign > 0 else "below", "margin": claim.margin}
