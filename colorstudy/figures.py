@@ -98,7 +98,7 @@ def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth:
     ax = _axes(ax, (3.4, 2.4))
     places = np.arange(len(table))[::-1]
     for place, (_, row) in zip(places, table.iterrows(), strict=True):
-        color = COLORS.get(row["method"].partition(",")[0])  # what follows says how it was decoded
+        color = COLORS.get(row["method"].partition(",")[0], "0.25")  # what follows a comma says how it was decoded
         ax.plot([row[f"{score}_low"], row[f"{score}_high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
         ax.plot(row[score], place, "o", color=color, ms=6)
     if truth is not None:
@@ -203,8 +203,10 @@ def verdicts(ledger: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.axvspan(-1, 1, color="0.93", zorder=0)
     ax.axvline(0, color="0.3", lw=1)
     ax.set_yticks(places, ledger["test"])
-    ax.set(xlabel="effect in the claimed direction / half width of its interval (at most 12)", xlim=(-12.5, 12.5))
-    ax.legend(frameon=False, loc="lower right")
+    ax.set(
+        xlabel="effect in the claimed direction, in half widths of its interval (12 or more: cut)", xlim=(-12.5, 12.5)
+    )
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
     return _plain(ax)
 
 
