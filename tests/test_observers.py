@@ -82,7 +82,16 @@ def test_frechet_distance_has_the_closed_form():
     trace = torch.cov(true.T).trace().item() + (true.mean(0) ** 2).sum().item()
     assert observers.frechet_distance(true, 2 * true) == pytest.approx(trace, rel=1e-3)
     found, low, high = observers.frechet_interval(true, [shifted], samples=20)
-    assert found == pytest.approx(5.0, rel=1e-3) and low <= found <= high
+    assert (found, low, high) == pytest.approx((5.0, 5.0, 5.0), rel=1e-3)
+
+
+def test_the_frechet_interval_is_corrected_for_few_pictures():
+    """Two samples of one distribution: the plain distance is far from 0, the corrected one is near it."""
+    rng = np.random.default_rng(4)
+    true, other = (torch.from_numpy(rng.standard_normal((120, 20))) for _ in range(2))
+    plain = observers.frechet_distance(true, other)
+    found, low, high = observers.frechet_interval(true, [other], samples=60)
+    assert plain > 1 and abs(found) < plain / 2 and low < found < high
 
 
 def test_color_features_see_colour(photographs):
