@@ -140,6 +140,8 @@ def paired_table(
         Scores to compare.
     known : mapping
         As of `main_table`.
+    samples, seed : int
+        Of the bootstrap; `samples` is raised where a table has so many rows that no p-value could be small enough.
 
     Returns
     -------
@@ -148,6 +150,7 @@ def paired_table(
         ``images``, ``seeds``, ``sign_holm`` (corrected for the number of rows) and ``verdict``, see `judged`.
     """
     chosen = {name: known[name] for name in names}
+    samples = max(samples, _enough(len(pairs) * len(names)))
     parts = []
     for first, second in pairs:
         part = statistics.paired(_of(scores, first), _of(scores, second), chosen, samples=samples, seed=seed)
@@ -155,6 +158,11 @@ def paired_table(
         part.insert(0, "difference", f"{first} - {second}")
         parts.append(part)
     return judged(pd.concat(parts, ignore_index=True))
+
+
+def _enough(rows: int) -> int:
+    """Resamples that let a p-value, at least 1 / samples, stay under 0.05 after Holm's correction for `rows` tests."""
+    return 40 * rows
 
 
 def judged(table: pd.DataFrame) -> pd.DataFrame:
@@ -189,6 +197,7 @@ def effects_table(
     """
     run = set(scores["method"])
     chosen = {name: variant for name, variant in variants.items() if {name, variant.base} <= run}
+    samples = max(samples, _enough(len(chosen) * len(names)))
     parts = []
     for name, variant in chosen.items():
         part = paired_table(scores, [(name, variant.base)], names, samples=samples, seed=seed)

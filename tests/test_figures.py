@@ -131,6 +131,12 @@ def test_verdicts_are_corrected_for_the_number_of_rows():
     assert set(alone["verdict"]) == {"undecided"}
 
 
+def test_a_long_table_can_still_find_something(scores):
+    """With 20 resamples no p-value is under 1/20, which Holm's correction of six rows would take for nothing."""
+    table = tables.paired_table(scores, [("l2", "gray")] * 3, ["auc", "colorfulness"], samples=20)
+    assert table["sign"].min() < 0.05 / len(table) and "higher" in set(table["verdict"])
+
+
 def test_latex_escapes_what_it_would_not_print():
     text = tables.latex(pd.DataFrame({"a_b": ["50 % & {x}", r"c\d"]}))
     assert r"a\_b" in text and r"50 \% \& \{x\}" in text and r"c\textbackslash{}d" in text
