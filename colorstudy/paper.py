@@ -113,7 +113,7 @@ class Results:
             missing = [name for name in columns if name not in frame]
             if missing:
                 return gap(f"Table: {caption} ({table}: {', '.join(missing)})")
-            frame = frame[list(columns)].rename(columns=columns if isinstance(columns, Mapping) else None)
+            frame = frame[list(columns)].rename(columns=columns if isinstance(columns, Mapping) else {})
         frame = frame.map(_unbroken)
         body = frame.to_html(index=False, border=0, float_format=lambda x: f"{x:.4g}".replace("-", "−"), na_rep="")
         caption = f"<figcaption>{caption} {self._origin(f'tables/{table}.csv')}</figcaption>"

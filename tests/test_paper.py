@@ -88,6 +88,8 @@ class TestResults:
         table = paper.Results(results).table("t", "T", {"a": "first", "b": "second"})
         assert (
             "−1\u00a0[−2,\u00a03]" in table and "<td>–</td>" in table and "<th>first</th>" in table and "x y" in table
+        table = paper.Results(results).table("t", "T", ["b"])
+        assert "x y" in table and "<th>b</th>" in table and "[−2" not in table
         )
 
 
