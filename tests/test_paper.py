@@ -86,11 +86,10 @@ class TestResults:
     def test_tables_keep_a_number_and_its_interval_together(self, results):
         (results / "tables" / "t.csv").write_text('a,b\n"-1 [-2, 3]",x y\n"nan [nan, nan]",z\n')
         table = paper.Results(results).table("t", "T", {"a": "first", "b": "second"})
-        assert (
-            "−1\u00a0[−2,\u00a03]" in table and "<td>–</td>" in table and "<th>first</th>" in table and "x y" in table
+        assert "−1\u00a0[−2,\u00a03]" in table and "<td>–</td>" in table
+        assert "<th>first</th>" in table and "x y" in table
         table = paper.Results(results).table("t", "T", ["b"])
         assert "x y" in table and "<th>b</th>" in table and "[−2" not in table
-        )
 
 
 def test_math_becomes_mathml():
