@@ -119,14 +119,15 @@ class Results:
         caption = f"<figcaption>{caption} {self._origin(f'tables/{table}.csv')}</figcaption>"
         return f"<figure class='table'>{caption}{body}</figure>"
 
-    def figure(self, name: str, caption: str) -> str:
-        """A figure (``"scores.png"``) with its caption, inside of the HTML."""
+    def figure(self, name: str, caption: str, height: str = "13cm") -> str:
+        """A figure (``"scores.png"``) with its caption, inside of the HTML; `height` is the most that it takes."""
         path = self.find(f"figures/{name}")
         if path is None:
             return gap(f"Figure: {caption} ({name})")
         kind = "png" if path.suffix == ".png" else "jpeg"
         content = base64.b64encode(path.read_bytes()).decode()
-        picture = f"<img alt='{html.escape(caption, quote=True)}' src='data:image/{kind};base64,{content}'>"
+        style = f"style='max-height: {height}' alt='{html.escape(caption, quote=True)}'"
+        picture = f"<img {style} src='data:image/{kind};base64,{content}'>"
         return f"<figure>{picture}<figcaption>{caption} {self._origin(f'figures/{name}')}</figcaption></figure>"
 
     def runs(self) -> pd.DataFrame:
@@ -136,7 +137,8 @@ class Results:
             if (folder / "manifest.json").is_file():
                 content = read_json(folder / "manifest.json")
                 runs, notebooks = content["runs"].values(), content["notebooks"].values()
-                made = [about["provenance"] for about in [*runs, *notebooks]]
+                made = [run["train_provenance"] for run in runs if run.get("train_provenance")]
+                made += [about["provenance"] for about in [*runs, *notebooks]]
                 row = {"profile": content["profile"], "runs": len(runs)}
                 row["seeds"] = ", ".join(map(str, sorted({run["seed"] for run in runs})))
                 row["test pictures"] = ", ".join(map(str, sorted({run["test_images"] for run in runs})))

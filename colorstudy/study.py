@@ -265,7 +265,7 @@ def evaluate_run(
         colorizer = baseline(method, bank, seed)
     else:
         colorizer = Colorizer.load(run)
-        training = {"train": read_json(run / "run.json"), "train_seconds": read_json(run / "train.json")["seconds"]}
+        training = {"train": read_json(run / "run.json"), "summary": read_json(run / "train.json")}
         others["seen"] = evaluate(colorizer, bank, "train", most=most)
         if temperatures and colorizer.model.method.target == "classification":
             decoders = {t: SimpleNamespace(colorize=partial(colorizer.colorize, temperature=t)) for t in temperatures}
@@ -293,7 +293,8 @@ def evaluate_run(
             "config": config,
             "config_hash": digest(config),
             "data_hash": bank.hash,
-            "train_seconds": training.get("train_seconds", 0.0),
+            "train_seconds": training.get("summary", {}).get("seconds", 0.0),
+            "train_provenance": training.get("summary", {}).get("provenance"),
             "evaluate_seconds": round(time.perf_counter() - started, 2),
             "provenance": provenance(),
         },
