@@ -81,7 +81,7 @@ def test_every_notebook_runs_with_its_defaults(copy):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    count = sum(len(cells(notebook, "code")) for notebook in NOTEBOOKS)
+    count = sum(len(cells(notebook, "code")) for notebook in [*NOTEBOOKS, PAPER])
     assert f"{count} passed" in done.stdout
     assert (copy / "results" / "tiny" / "tables" / "main.csv").exists()
     assert list((copy / "results" / "tiny" / "figures").glob("systems.*"))
