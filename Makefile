@@ -39,11 +39,12 @@ paper: $(STAMP)  ## the paper from the result files of PROFILE, without running 
 	@mkdir -p results/$(PROFILE)/notebooks
 	cd notebooks && $(RUN) papermill paper.ipynb ../results/$(PROFILE)/notebooks/paper.ipynb \
 	  -p results ../results/$(PROFILE) --kernel python3 --no-progress-bar --log-level WARNING
-	$(RUN) python -m colorstudy.paper results/$(PROFILE)/notebooks/paper.ipynb results/$(PROFILE)/paper.html
+	$(RUN) python -m colorstudy.study.paper results/$(PROFILE)/notebooks/paper.ipynb results/$(PROFILE)/paper.html
 
 # One thread a worker, or every worker would start as many as the machine has cores. Tests run in random order, so that
 # none rests on another; a failure names the seed, and ARGS=--random-order-seed=... repeats it.
-test: $(STAMP)  ## run the tests, the notebooks' included; ARGS="tests/test_color.py -x" for some of them
+test: $(STAMP)  ## check the types and run the tests, the notebooks' included; ARGS="tests/core -x" for some of them
+	$(RUN) python -m mypy
 	$(RUN) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m pytest --numprocesses auto --maxprocesses 8 \
 	  --dist loadfile --random-order --ignore=tests/benchmarks $(ARGS)
 

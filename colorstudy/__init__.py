@@ -1,3 +1,16 @@
-"""Colour as regression or as classification: a reproducible study of automatic colorization."""
+"""Colour as regression or as classification: a reproducible study of automatic colorization.
 
-__version__ = "0.1.0"
+import colorstudy as cs
+
+cs.Colorizer.load("full").colorize("old-photo.jpg")                               # colour a picture
+run = cs.fit("class", cs.load("photos"), cs.TrainConfig(steps=600), "runs/class")  # train a method
+cs.evaluate(cs.Colorizer.load(run), cs.load("photos"))                            # score it
+cs.Method(target="my_losses:Huber")                                               # train with a loss of your own
+"""
+
+import lazy_loader
+
+__version__ = "0.2.0"
+
+# The public names, listed in __init__.pyi, are imported when they are first used: ``import colorstudy`` stays cheap.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

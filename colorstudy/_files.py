@@ -1,7 +1,7 @@
 """Writing files so that a reader, or a killed process, never meets half of one."""
 
-from __future__ import annotations
-
+import csv
+import hashlib
 import json
 import os
 import uuid
@@ -40,13 +40,13 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
     """Write `tensors` as a safetensors file, whole or not at all; every failure is an ``OSError`` that names it."""
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     with replacing(path) as temporary:
         try:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)
-        except SafetensorError as error:  # a full disk, for instance
+            temporary.write_bytes(content)
+        except OSError as error:  # a full disk, for instance
             raise OSError(f"{path}: expected to be written, got {error}") from error
 
 
@@ -56,3 +56,24 @@ def read_json(path: str | Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: expected JSON, got {error}") from None
+
+
+def table_of(module: str) -> list[dict[str, str]]:
+    """The rows of the table that lies beside a module file, under its name: ``methods.csv`` beside ``methods.py``."""
+    with open(Path(module).with_suffix(".csv"), newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def cache_dir(path: str | os.PathLike | None = None) -> Path:
+    """`path`, or by default ``$COLORSTUDY_CACHE``, ``$XDG_CACHE_HOME/colorstudy`` or ``~/.cache/colorstudy``."""
+    path = path or os.environ.get("COLORSTUDY_CACHE")
+    return Path(path or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "colorstudy").expanduser()
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The SHA-256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,23 +1,21 @@
 """Where a number comes from: hashes of code and settings, the commit, the machine and the versions."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
+import inspect
 import json
 import platform
 import subprocess
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import colorstudy
+from colorstudy._checks import resolve
 
 PACKAGE = Path(colorstudy.__file__).parent
-_VERSIONS = ("torch", "numpy", "pandas", "scikit-image", "pillow", "lightning-fabric", "torchmetrics", "safetensors")
+_VERSIONS = ("torch", "numpy", "pandas", "scikit-image", "pillow", "lightning-fabric", "safetensors")
 
 
 def digest(content: Any) -> str:
@@ -27,6 +25,8 @@ def digest(content: Any) -> str:
 
 def provenance() -> dict[str, Any]:
     """Commit, dirty flag, versions, device and thread count of this process."""
+    import torch
+
     commit, dirty = _git()
     return {
         "commit": commit,
@@ -34,71 +34,41 @@ def provenance() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "colorstudy": colorstudy.__version__} | _versions(),
+        "versions": {"python": platform.python_version(), "colorstudy": colorstudy.__version__}
+        | {name: version(name) for name in _VERSIONS},
     }
 
 
 def sources(code: str) -> list[Path]:
-    """Files of the package that Python source `code` uses: what it imports, what that imports, and so on.
+    """Files of the package that Python source `code` imports, however indirectly: no others can make it stale."""
+    finder = ModuleFinder([str(PACKAGE.parent)])
+    finder.scan_code(compile(code, "<code>", "exec"), finder.add_module("__main__"))
+    files = (Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
+    own = [path for path in files if path.is_relative_to(PACKAGE)]
+    tables = (path.with_suffix(".csv") for path in own)  # that some modules have beside them
+    return sorted([*own, *(path for path in tables if path.is_file())])
 
-    Found by reading import statements, so that a step can name its true inputs: a change to a module that it never
-    imports does not make it stale.
+
+def code_hash(module: str, *own: str) -> str:
+    """A hash of what `module` and all package modules that it uses do: their code without comments and docstrings.
+
+    Those of `own` that are import paths "package.module:Name", of things that are not ours, count with their files.
     """
-    found: set[Path] = set()
-    waiting = _imported(code, "colorstudy")
-    while waiting:
-        path = waiting.pop()
-        if path not in found:
-            found.add(path)
-            package = ".".join(["colorstudy", *path.relative_to(PACKAGE).parts[:-1]])
-            waiting |= _imported(path.read_text(encoding="utf-8"), package)
-    return sorted(found)
-
-
-def code_hash(module: str) -> str:
-    """A hash of what `module` and all package modules that it uses do: their code without comments and docstrings."""
-    return digest({path.relative_to(PACKAGE).as_posix(): _code(path) for path in sources(f"import {module}")})
+    code = {path.relative_to(PACKAGE).as_posix(): _code(path) for path in sources(f"import {module}")}
+    code |= {path: _code(Path(inspect.getfile(resolve(path, "own")))) for path in own if ":" in path}
+    return digest(code)
 
 
 def _code(path: Path) -> str:
-    """The code of a file as Python reads it: no comments, no layout, no docstrings."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """The code of a file as Python reads it: no comments, no layout, no docstrings; of a table all."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".csv":
+        return text
+    tree = ast.parse(text)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return ast.unparse(tree)
-
-
-def _imported(code: str, package: str) -> set[Path]:
-    """Files of the package that the import statements of `code`, a module of `package`, name."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            base = ".".join([*above, *([node.module] if node.module else [])])
-            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    found = set()
-    for name in names:
-        parts = name.split(".")
-        if parts[0] == "colorstudy":
-            # Importing a.b.c runs the __init__ of a and a.b too.
-            for depth in range(1, len(parts) + 1):
-                place = PACKAGE.joinpath(*parts[1:depth])
-                found |= {path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()}
-    return found
-
-
-@lru_cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # an optional one
-            continue
-    return found
 
 
 def _git() -> tuple[str | None, bool | None]:

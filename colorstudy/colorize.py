@@ -1,147 +1,131 @@
-"""`Colorizer`: a trained method applied to a picture of any size and kind."""
+"""`Colorizer`: a trained method applied to pictures of any size and kind, in two halves: predict and render."""
 
-from __future__ import annotations
-
+import copy
+import inspect
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
+import torch.nn.functional as F
 
-from colorstudy import release
-from colorstudy._checks import require, require_maps
+from colorstudy._checks import require
 from colorstudy.color import merge, split
-from colorstudy.data import read
-from colorstudy.filters import shrunk
-from colorstudy.methods import Model
+from colorstudy.data.arrays import Picture, as_batch
+from colorstudy.filters import downscale, joint_bilateral
+from colorstudy.model import Model
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The trained models that come with the package, with a model card; `Colorizer.load` knows them by name."""
-
-Smooth = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Of lightness (B, 1, H, W) and of maps (B, C, h, w) that can be averaged, the average with those of frames before."""
 
 
 class Colorizer:
     """Colours pictures with a trained model.
 
-    The network sees the picture at its working size, the scale at which training showed it pictures; its colours are
-    then enlarged bilinearly and joined to the lightness of the full picture, so that no detail is lost.
-
-    Parameters
-    ----------
-    model : Model
-    size : int
-        Working size: the shorter side, in pixels, at which the network sees a picture. Smaller pictures stay as they
-        are.
-    device : str or torch.device, optional
-        A GPU where there is one, by default.
+    The network sees the picture at its working size, the scale at which training showed it pictures: `size`, by default
+    the model's, is the shorter side in pixels; smaller pictures stay as they are. Its colours are then enlarged
+    bilinearly and joined to the lightness of the full picture, so that no detail is lost. `options` are those of the
+    target's ``decode``, instead of the method's own. `device` is a GPU by default, if there is one.
     """
 
-    def __init__(self, model: Model, size: int = 128, device: str | torch.device | None = None) -> None:
-        require(size >= 1, "size", "pixels >= 1", size)
+    def __init__(
+        self, model: Model, size: int | None = None, device: str | torch.device | None = None, **options: Any
+    ) -> None:
+        require(size is None or size >= 1, "size", "pixels >= 1", size)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.model, self.size = model.to(self.device).eval(), size
+        self.model, self.size = model.to(self.device).eval(), size or model.size
+        self.options = {name: value for name, value in options.items() if value is not None}
+        known = dict([*inspect.signature(model.target.decode).parameters.items()][1:])  # but for the output
+        named = not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
+        for name in self.options:
+            kind = f"None, as {model.method.name} is a {model.method.target}"
+            require(name in known or not named, name, kind, self.options[name])
+
+    def __repr__(self) -> str:
+        parts = [self.model.method.name, f"size={self.size}", f"device={str(self.device)!r}"]
+        return f"Colorizer({', '.join(parts + [f'{k}={v}' for k, v in self.options.items()])})"
 
     @classmethod
-    def load(cls, run_or_file: str | os.PathLike, device: str | torch.device | None = None) -> Colorizer:
-        """The colorizer of a finished run folder, of a safetensors file of weights, or of a released ``.pth`` file.
+    def load(cls, run_or_file: str | os.PathLike = "full", device: str | torch.device | None = None) -> "Colorizer":
+        """The colorizer of a finished run folder, or of a file of weights.
 
-        ``"full"`` and ``"l2"`` are the models in `WEIGHTS`, unless there are runs or files of these names.
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such run or file, or the run is not finished.
-        ValueError
-            If the file holds no model of ours, or is not the release that its name says (see `release.load`).
+        ``"full"`` and ``"l2"`` are the models in `WEIGHTS`, unless there are runs or files of these names. If there is
+        nothing, or it is not finished, that is a ``FileNotFoundError``; if it is no model of ours, a ``ValueError``.
         """
         path = Path(run_or_file)
         if not path.exists():
-            path = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}.get(str(run_or_file), path)
+            shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
+            path = shipped.get(str(run_or_file), path)
         if path.is_dir():
             if not (path / "model.safetensors").exists():
                 raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")
             path = path / "model.safetensors"
-        model = release.load(path) if path.suffix == ".pth" else Model.load(path)
-        return cls(model, int(model.notes.get("size", 128)), device)
+        return cls(Model.load(path), device=device)
+
+    def decoding(self, **options: Any) -> "Colorizer":
+        """The same with other `options` of the target's ``decode``, such as temperature and rebalance."""
+        other = copy.copy(self)
+        Colorizer.__init__(other, self.model, self.size, self.device, **(self.options | options))
+        return other
+
+    @property
+    def space(self) -> str:
+        """Of the lightness that `predict` takes, and the chroma that `decode` gives."""
+        return self.model.method.space
+
+    @property
+    def is_distribution(self) -> bool:
+        """Whether `predict` gives distributions over colours, not colours."""
+        return hasattr(self.model.target, "distribution")
 
     def colorize(
-        self,
-        image: str | os.PathLike | Image.Image | np.ndarray | torch.Tensor,
-        temperature: float | None = None,
-        rebalance: float | None = None,
-        smoother: Smooth | None = None,
-    ) -> np.ndarray | torch.Tensor:
-        """Colour a picture; what colours it has are ignored.
+        self, image: Picture | Sequence[Picture], temperature: float | None = None, rebalance: float | None = None
+    ) -> Any:
+        """Colour a picture, a batch or a list of pictures; what colours they have are ignored.
 
-        Parameters
-        ----------
-        image : path, PIL image, uint8 array (H, W) or (H, W, 3), or tensor (B, 3, H, W) in [0, 1]
-            Gamma-encoded sRGB, grey or not.
-        temperature : float, optional
-            Of the annealed mean, > 0, instead of the method's own; a regression has none.
-        rebalance : float, optional
-            Rebalancing after training, >= 0, instead of the method's own; see `Classification.decode`.
-        smoother : callable, optional
-            The `temporal.Smoother` of the clip that `image` is the next frame of.
-
-        Returns
-        -------
-        uint8 array (H, W, 3), or float32 tensor (B, 3, H, W) for a tensor
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If `image` cannot be read, or has another shape.
-        TypeError
-            If `image` is of another kind.
+        `image` is a path, a PIL image, an array or a tensor: uint8, or floats in [0, 1]; grey, RGB or RGBA; (H, W),
+        (H, W, C), (C, H, W), or a batch of these; see `data.arrays.as_batch`. `temperature` and `rebalance` are those
+        of `Classification.decode`; a regression has none. RGB comes back as `image` came: a tensor for a tensor, an
+        array of the same type and layout for an array, else uint8 (H, W, 3). What cannot be read, or has another shape,
+        type or range, is a ``FileNotFoundError``, ``TypeError`` or ``ValueError``.
         """
-        options = {"temperature": temperature, "rebalance": rebalance, "smoother": smoother}
-        if isinstance(image, torch.Tensor):
-            require_maps(image, "image", 3, "(B, 3, H, W)")
-            require(image.ndim == 4 and image.numel() > 0, "image", "shape (B, 3, H, W), not empty", tuple(image.shape))
-            return self._colorize(image.to(self.device).float(), options).to(image.device)
-        if isinstance(image, (str, os.PathLike)):
-            image = read(image)
-        pixels = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-        if not isinstance(image, (np.ndarray, Image.Image)) or pixels.dtype != np.uint8:
-            kind = f"an array of {pixels.dtype}" if isinstance(image, np.ndarray) else type(image).__name__
-            raise TypeError(f"image: expected a path, a PIL image, a uint8 array or a float tensor, got {kind}")
-        if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        valid = pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.size > 0
-        require(valid, "image", "shape (H, W) or (H, W, 3), not empty", pixels.shape)
-        rgb = torch.from_numpy(pixels.copy()).to(self.device).permute(2, 0, 1).contiguous()[None]
-        if self.model.method.space != "lab":  # which takes bytes as they are
-            rgb = rgb / 255
-        with torch.inference_mode():
-            colored = self._colorize(rgb, options)[0].mul_(255).round_().byte()  # in place: a picture may be large
-        return colored.permute(1, 2, 0).contiguous().cpu().numpy()
+        if temperature is not None or rebalance is not None:
+            return self.decoding(temperature=temperature, rebalance=rebalance).colorize(image)
+        if isinstance(image, (list, tuple)):
+            return [self.colorize(one) for one in image]
+        rgb, restore = as_batch(image)  # type: ignore[arg-type]  # a str is a Sequence, too
+        lightness, _ = split(rgb.to(self.device), self.space)
+        prediction = self.predict(lightness)
+        return restore(self.render(lightness, prediction))
 
-    def chroma(self, lightness: torch.Tensor, smoother: Smooth | None = None, **options: float | None) -> torch.Tensor:
-        """Chroma (B, 2, H, W), in the method's space, for lightness (B, 1, H, W) in [0, 100] of that space.
+    @torch.no_grad()
+    def predict(self, lightness: torch.Tensor) -> torch.Tensor:
+        """What the network says of lightness (B, 1, H, W), in [0, 100], at the working size: the first half.
 
-        `smoother` is as in `colorize`. `options` go to the target's ``decode``; those that are None are left to the
-        method.
+        A distribution (B, Q, h, w) of a classification, else chroma (B, 2, h, w). Both can be averaged.
         """
-        smooth = smoother and partial(smoother, lightness)
-        options = {name: value for name, value in options.items() if value is not None}
-        if options and self.model.method.target == "regression":
-            name, value = next(iter(options.items()))
-            raise ValueError(f"{name}: expected None, as {self.model.method.name} is a regression, got {value}")
-        return self.model(self.at_working_size(lightness), lightness.shape[-2:], smooth, **options)
+        output = self.model(downscale(lightness, self.size / min(lightness.shape[-2:])))
+        with torch.autocast(lightness.device.type, enabled=False):
+            if self.is_distribution:
+                return self.model.target.distribution(output)  # type: ignore[attr-defined]  # asked above
+            return self.model.target.decode(output, **self.options)
 
-    def at_working_size(self, lightness: torch.Tensor) -> torch.Tensor:
-        """What the network sees of lightness (B, 1, H, W): the same, or smaller."""
-        return shrunk(lightness, self.size / min(lightness.shape[-2:]))
+    @torch.no_grad()
+    def decode(self, prediction: torch.Tensor) -> torch.Tensor:
+        """Chroma (B, 2, h, w), in the method's space, of what `predict` gave."""
+        if not self.is_distribution:
+            return prediction
+        with torch.autocast(prediction.device.type, enabled=False):
+            logits = prediction.clamp(min=torch.finfo(prediction.dtype).tiny).log()
+            return self.model.target.decode(logits, **self.options)
 
-    @torch.inference_mode()
-    def _colorize(self, rgb: torch.Tensor, options: dict[str, Any]) -> torch.Tensor:
-        space = self.model.method.space
-        lightness, _ = split(rgb, space)
-        return merge(lightness, self.chroma(lightness, **options), space)
+    @torch.no_grad()
+    def render(self, lightness: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """sRGB (B, 3, H, W) in [0, 1] of lightness (B, 1, H, W) and what `predict` said of it: the second half."""
+        chroma = self.decode(prediction)
+        if self.model.method.bilateral > 0:
+            guide = F.adaptive_avg_pool2d(lightness, (chroma.shape[-2], chroma.shape[-1]))
+            chroma = joint_bilateral(chroma, guide, sigma_lightness=self.model.method.bilateral)
+        # Two maps to enlarge, instead of Q of a distribution.
+        return merge(lightness, F.interpolate(chroma, lightness.shape[-2:], mode="bilinear"), self.space)

@@ -1,77 +1,45 @@
-"""Filters of maps: the Gaussian blur in Dahl's loss, the joint bilateral filter of Cheng et al., shrinking."""
-
-from __future__ import annotations
+"""Filters of maps: Gaussian blur, the joint bilateral filter, and downscaling."""
 
 import math
 
 import torch
 import torch.nn.functional as F
 
-from colorstudy._checks import require, require_maps
+from colorstudy._checks import require, takes
 
 
-def gaussian_blur(maps: torch.Tensor, size: int) -> torch.Tensor:
-    """Blur maps with a Gaussian window of `size` x `size` pixels.
+def gaussian_blur(
+    maps: torch.Tensor, size: int, sigma: float | None = None, padding: str = "replicate"
+) -> torch.Tensor:
+    """`maps` (B, C, H, W) blurred by a Gaussian window of `size` x `size` pixels, which is odd.
 
-    Parameters
-    ----------
-    maps : tensor (B, C, H, W)
-        Borders are replicated.
-    size : int
-        Odd. The standard deviation follows from it as in OpenCV, 0.3 ((size - 1) / 2 - 1) + 0.8 pixels.
-
-    Returns
-    -------
-    tensor (B, C, H, W)
-
-    Raises
-    ------
-    ValueError
-        If `size` is not odd and positive.
+    `sigma` in pixels follows from the size as in OpenCV by default, 0.3 ((size - 1) / 2 - 1) + 0.8; `padding` is a mode
+    of ``torch.nn.functional.pad``.
     """
     require(size >= 1 and size % 2 == 1, "size", "an odd number of pixels", size)
-    radius = size // 2
+    radius, channels = size // 2, maps.shape[1]
+    sigma = 0.3 * (radius - 1) + 0.8 if sigma is None else sigma
     offsets = torch.arange(-radius, radius + 1, dtype=maps.dtype, device=maps.device)
-    kernel = torch.softmax(-offsets.square() / (2 * (0.3 * (radius - 1) + 0.8) ** 2), dim=0)  # it sums to 1
-    channels = maps.shape[1]
-    padded = F.pad(maps, (radius,) * 4, mode="replicate")
+    kernel = torch.softmax(-offsets.square() / (2 * sigma**2), dim=0)  # it sums to 1
+    padded = F.pad(maps, (radius,) * 4, mode=padding)
     columns = F.conv2d(padded, kernel.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
     return F.conv2d(columns, kernel.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
 
 
+@takes(chroma="(B, 2, H, W)", lightness="(B, 1, H, W)")
 def joint_bilateral(
     chroma: torch.Tensor, lightness: torch.Tensor, sigma_space: float = 3.0, sigma_lightness: float = 10.0
 ) -> torch.Tensor:
-    """Smooth colours within what the lightness shows as one surface.
+    """Chroma (B, 2, H, W) smoothed within what lightness (B, 1, H, W), in [0, 100], shows as one surface.
 
     The joint, or cross, bilateral filter (Petschnigg et al. 2004; Eisemann and Durand 2004): every pixel takes the mean
-    of those around it, weighted by a Gaussian of their distance and one of their difference in lightness.
-
-    Parameters
-    ----------
-    chroma : tensor (B, 2, H, W)
-    lightness : tensor (B, 1, H, W)
-        In [0, 100].
-    sigma_space : float
-        In pixels; the window reaches 2 sigma, and ends at the picture's border.
-    sigma_lightness : float
-        In units of lightness.
-
-    Returns
-    -------
-    tensor (B, 2, H, W)
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a shape is another, or a width is not positive.
+    of those around it, weighted by a Gaussian of their distance (`sigma_space`, in pixels; the window reaches 2 sigma)
+    and one of their difference in lightness (`sigma_lightness`).
     """
-    require_maps(chroma, "chroma", 2, "(B, 2, H, W)")
-    require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
     same = lightness.shape[-2:] == chroma.shape[-2:] and len(lightness) == len(chroma)
     require(same, "lightness", f"batch and size of chroma, {tuple(chroma.shape)}", tuple(lightness.shape))
-    for name, sigma in (("sigma_space", sigma_space), ("sigma_lightness", sigma_lightness)):
-        require(sigma > 0, name, "a width > 0", sigma)
+    require(sigma_space > 0, "sigma_space", "a width > 0", sigma_space)
+    require(sigma_lightness > 0, "sigma_lightness", "a width > 0", sigma_lightness)
     height, width = chroma.shape[-2:]
     radius = math.ceil(2 * sigma_space)
     total, weight = torch.zeros_like(chroma), torch.zeros_like(lightness)
@@ -88,8 +56,8 @@ def joint_bilateral(
     return total / weight
 
 
-def shrunk(maps: torch.Tensor, scale: float) -> torch.Tensor:
-    """Maps (B, C, H, W) with its sides times `scale`, every pixel counted; as it is, if `scale` is 1 or more."""
+def downscale(maps: torch.Tensor, scale: float) -> torch.Tensor:
+    """Maps (B, C, H, W) with their sides times `scale`, antialiased; as they are, if `scale` is 1 or more."""
     if scale >= 1:
         return maps
     small = [max(1, round(side * scale)) for side in maps.shape[-2:]]

@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -89,3 +90,13 @@ def forks():
     yield make
     for server in made:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def code_hash_once():
+    """`fit` hashes the code once, instead of for every run: it does not change meanwhile."""
+    from colorstudy import training
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "code_hash", functools.cache(training.code_hash))
+        yield

@@ -1,61 +1,39 @@
-"""Pictures: embedded photographs, any folder, published sets, a made world; their decoded cache, crops to train on."""
-
-from __future__ import annotations
+"""Pictures: embedded photographs, any folder, published sets; their decoded cache, and batches to train on."""
 
 import os
 from pathlib import Path
+from typing import Any
 
-from colorstudy._checks import require
-from colorstudy.data.bank import ImageBank, ImageSet
-from colorstudy.data.batches import batch, crops, to_float
-from colorstudy.data.folder import folder
+from colorstudy._checks import require, resolve
+from colorstudy.data.bank import ImageBank, Stream
+from colorstudy.data.batches import batch
+from colorstudy.data.build import folder
 from colorstudy.data.photos import legacy_photos, photos
 from colorstudy.data.published import ARCHIVES, published
-from colorstudy.data.readers import read
-from colorstudy.data.shards import INDEX, Shards, shards, write_shards
-from colorstudy.data.world import world
+from colorstudy.data.readers import pictures_below, read
 
-__all__ = [
-    "ImageBank",
-    "ImageSet",
-    "Shards",
-    "batch",
-    "crops",
-    "folder",
-    "legacy_photos",
-    "load",
-    "photos",
-    "published",
-    "read",
-    "shards",
-    "to_float",
-    "world",
-    "write_shards",
-]
+__all__ = ["ImageBank", "Stream", "batch", "folder", "legacy_photos", "load", "load_bank", "photos",
+           "pictures_below", "published", "read"]  # fmt: skip
 
 
-def load(source: str | os.PathLike, **options) -> ImageBank | Shards:
-    """The bank of a source; for a folder of shards, which is for training alone, the `Shards`.
+def load(source: str | os.PathLike, **options: Any) -> ImageBank | Stream:
+    """The bank of a source, with the `options` of its function.
 
-    Parameters
-    ----------
-    source : "photos", "world", "cifar10", "stl10", "bsds500" or path
-        The embedded photographs, the controlled world, a published set, or a folder of pictures (one called photos is
-        ``"./photos"``).
-    **options
-        Those of `photos`, `world`, `published`, `folder` or `shards`.
-
-    Raises
-    ------
-    ValueError
-        If `source` is neither.
+    `source` is "photos" (those embedded), "cifar10", "stl10" or "bsds500" (see `published`), the path of a folder of
+    pictures (one called photos is ``"./photos"``), or "package.module:function" of what gives a bank or a stream.
     """
-    if source == "photos":
-        return photos(**options)
-    if source == "world":
-        return world(**options)
-    if source in ARCHIVES:
-        return published(source, **options)
-    expected = "'photos' or the path of a folder of pictures"
-    require(Path(source).expanduser().is_dir(), "source", expected, repr(str(source)))
-    return shards(source, **options) if (Path(source).expanduser() / INDEX).is_file() else folder(source, **options)
+    known = ["photos", *ARCHIVES]
+    if source not in known and Path(source).expanduser().is_dir():
+        return folder(source, **options)
+    if ":" in str(source):
+        return resolve(str(source), "source")(**options)
+    require(source in known, "source", f"one of {known} or the path of a folder of pictures", repr(str(source)))
+    return photos(**options) if source == "photos" else published(str(source), **options)
+
+
+def load_bank(source: str | os.PathLike, **options: Any) -> ImageBank:
+    """What `load` gives, if it has pictures to test on; a ``ValueError`` if it is a stream."""
+    bank = load(source, **options)
+    if not isinstance(bank, ImageBank):
+        raise ValueError(f"source: expected pictures, got the stream {bank.name!r}, which is for training alone")
+    return bank

@@ -1,144 +1,122 @@
 """Image files of any common kind -> uint8 sRGB arrays."""
 
-from __future__ import annotations
-
 import io
 import os
+import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
-import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL.ExifTags import Base
 
-from colorstudy._checks import require
-from colorstudy.color import srgb_to_lab
+from colorstudy.color import srgb_to_lab, to_tensor
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-"""The file name extensions of what `read` decodes, in lower case; `read` itself goes by content."""
-
-CLIP_EXTENSIONS = (".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv")
-"""File name extensions that tell a clip from a picture, in lower case; `video.Clip` itself goes by content."""
-
-GREY_CHROMA = 5.0
-"""A picture whose largest chroma is at most this, in ab units, counts as grey."""
-
-# An explicit list: Pillow would also hand EPS files to Ghostscript.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BITS, _PHOTOMETRIC, _ORIENTATION, _PLANAR, _ICC_PROFILE = 258, 262, 274, 284, 34675  # TIFF tags
+EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")  # `read` goes by content
+GREY = "grey"
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # Pillow would also hand EPS files to Ghostscript
 
 
-def read(path: str | os.PathLike) -> np.ndarray:
-    """The picture in an image file, upright and in sRGB.
+def read(file: str | os.PathLike | bytes) -> np.ndarray:
+    """The picture in a BMP, GIF, JPEG, PNG, TIFF or WebP file (or its content), upright, in sRGB: uint8 (H, W, 3).
 
     EXIF orientation and an embedded ICC profile are applied, transparency is laid over white, 16-bit samples are scaled
-    to 8 bits, floating-point samples are taken as sRGB in [0, 1]; of several frames or pages the first is read.
-
-    Parameters
-    ----------
-    path : path
-        A BMP, GIF, JPEG, PNG, TIFF or WebP file, whatever its extension.
-
-    Returns
-    -------
-    uint8 array (H, W, 3)
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it cannot be decoded, or holds more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
+    to 8 bits, floats are taken as sRGB in [0, 1]; of several frames the first is read. A ``FileNotFoundError`` if there
+    is no such file; a ``ValueError`` if it is damaged or has more than ``PIL.Image.MAX_IMAGE_PIXELS`` pixels.
     """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"path: expected an image file, got {path}, which does not exist")
+    if not isinstance(file, bytes) and not Path(file).exists():
+        raise FileNotFoundError(f"path: expected an image file, got {file}, which does not exist")
     try:
-        return _decode(path)
+        with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as content, _open(content) as image:
+            _limit(image.width * image.height)
+            return to_array(image)
     except MemoryError:  # no fault of the file
         raise
     except Exception as error:  # a damaged file makes decoders raise anything: OSError, SyntaxError, zlib.error, ...
-        raise ValueError(f"{path}: expected a picture that can be decoded, got {_reason(path, error)}") from error
+        got = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        got = "a folder" if isinstance(error, IsADirectoryError) else got
+        name = "" if isinstance(file, bytes) else f"{file}: "
+        raise ValueError(f"{name}expected a picture that can be decoded, got {got}") from error
 
 
-def decode(content: bytes) -> np.ndarray:
-    """The picture in the content of an image file, as `read` gives it; a ``ValueError`` if it cannot be decoded."""
-    try:
-        return _decode(io.BytesIO(content))
-    except MemoryError:
-        raise
-    except Exception as error:
-        known = "no data of a known kind" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise ValueError(f"expected a picture that can be decoded, got {known or type(error).__name__}") from error
+def to_array(image: Image.Image) -> np.ndarray:
+    """The pixels of a Pillow image of any mode, uint8 (H, W, 3), made upright, opaque and sRGB as in `read`."""
+    image.load()
+    profile = image.info.get("icc_profile")
+    # Pillow inverts white-is-zero TIFFs of 8 bits and less only.
+    is_inverted = image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(Base.PhotometricInterpretation) == 0
+    with suppress(Exception):  # broken EXIF data spoil no pixels
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion would clip instead of scaling
+        image = Image.fromarray(_to_uint8(np.asarray(image)))
+        image = ImageOps.invert(image) if is_inverted else image
+    if image.has_transparency_data:  # an alpha channel, or a transparent colour of the palette
+        image = image.convert("RGBA")
+    alpha = image.getchannel("A") if image.mode == "RGBA" else None
+    image = image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")  # these may have their own profiles
+    if profile:
+        with suppress(ImageCms.PyCMSError, OSError, TypeError, ValueError):  # it is broken, or of another mode
+            source, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
+            if "srgb" not in (source.profile.profile_description or "").lower():
+                image = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB") or image
+    image = image.convert("RGB")
+    return np.array(Image.composite(image, Image.new("RGB", image.size, "white"), alpha) if alpha else image)
 
 
 def fit(image: np.ndarray, size: int) -> np.ndarray:
     """The centre square of `image` (H, W, 3) uint8, resized with antialiasing to (size, size, 3)."""
-    require(image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, "image", "uint8 (H, W, 3)",
-            f"{image.dtype} {image.shape}")  # fmt: skip
     return np.array(ImageOps.fit(Image.fromarray(image), (size, size), Image.Resampling.LANCZOS))
 
 
-def max_chroma(image: np.ndarray) -> float:
-    """The largest distance from grey of a pixel of `image` (H, W, 3) uint8, in ab units; see `GREY_CHROMA`."""
-    lab = srgb_to_lab(torch.tensor(image).permute(2, 0, 1) / 255)  # (3, H, W)
-    return lab[1:].norm(dim=0).max().item()
-
-
-def _decode(path: Path | io.BytesIO) -> np.ndarray:
-    """`read` without its promise about errors."""
-    with _open(path) as image:
-        _limit(image.width * image.height)
-        image.load()
-        profile = image.info.get("icc_profile")
-        # Pillow inverts white-is-zero TIFFs of 8 bits and less only.
-        inverted = image.format == "TIFF" and image.mode.startswith("I") and image.tag_v2.get(_PHOTOMETRIC) == 0
-        image = _upright(image)
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow's own conversion would clip instead of scaling
-        image = Image.fromarray(_to_uint8(np.asarray(image)))
-        image = ImageOps.invert(image) if inverted else image
-    if image.has_transparency_data:  # an alpha channel, or a transparent colour of the palette
-        image = image.convert("RGBA")
-    elif image.mode not in ("L", "RGB", "CMYK"):  # these three may have a profile of their own
-        image = image.convert("RGB")
-    alpha = image.getchannel("A") if image.mode == "RGBA" else None
-    image = image.convert("RGB") if alpha else image
-    image = _to_srgb(image, profile) if profile else image.convert("RGB")
-    if alpha:
-        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
-    return np.array(image)  # (H, W, 3)
-
-
-def _open(path: Path | io.BytesIO) -> Image.Image:
-    """The file as a Pillow image."""
+def colorful(path: str | os.PathLike, size: int) -> np.ndarray | str:
+    """The centre square of a picture file, uint8 (size, size, 3), or why not: `GREY` (chroma up to 5) or an error."""
     try:
-        image = Image.open(path, formats=_FORMATS)
-    except UnidentifiedImageError:
-        with io.BytesIO(path.getvalue()) if isinstance(path, io.BytesIO) else open(path, "rb") as file:
-            if file.read(4) not in _TIFF_MAGIC:
-                raise
-        return _open_tiff(path)  # Pillow knows no floating-point RGB
-    if image.format == "TIFF" and image.tag_v2.get(_PLANAR) == 2 and max(image.tag_v2.get(_BITS, (1,))) > 8:
-        image.close()
-        return _open_tiff(path)  # Pillow takes each byte of these for a sample
-    return image
+        pixels = fit(read(path), size)
+    except (OSError, ValueError) as error:
+        return str(error).removeprefix(f"{path}: ")
+    return pixels if srgb_to_lab(to_tensor(pixels))[1:].norm(dim=0).max() > 5 else GREY
 
 
-def _open_tiff(path: Path | io.BytesIO) -> Image.Image:
-    """The first page of a grey or RGB TIFF file through tifffile, scaled to 8 bits."""
-    with tifffile.TiffFile(path) as tiff:
-        page = tiff.pages[0]
+def pictures_below(root: Path) -> list[str]:
+    """The sorted names of the image files under `root` but hidden ones; links are followed, each folder counts once."""
+    names, seen = [], set()
+    walk = os.walk(root, followlinks=True, onerror=lambda error: warnings.warn(f"left out: {error}", stacklevel=2))
+    for base, folders, files in walk:
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if (real := os.path.realpath(base)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found = (name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS))
+        names += [(Path(base) / name).relative_to(root).as_posix() for name in found]
+    return sorted(names)
+
+
+def _open(content: BinaryIO) -> Image.Image:
+    """A file as a Pillow image; TIFF files that Pillow cannot read, or reads wrongly, through tifffile."""
+    try:
+        image: Any = Image.open(content, formats=_FORMATS)
+        tags = image.tag_v2 if image.format == "TIFF" else {}
+        # Of samples of 16 bits in planes, Pillow takes each byte for a sample.
+        if tags.get(Base.PlanarConfiguration) != 2 or max(tags.get(Base.BitsPerSample, (1,))) <= 8:
+            return image
+    except UnidentifiedImageError:  # Pillow knows no floating-point RGB
+        content.seek(0)
+        if (magic := content.read(4)) not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            got = f"no data of a known kind ({', '.join(_FORMATS)})"
+            raise ValueError(got if magic else "an empty file") from None
+    content.seek(0)
+    with tifffile.TiffFile(content) as tiff:
+        page: Any = tiff.pages[0]
         _limit(page.imagewidth * page.imagelength)
         if page.photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB):
             raise ValueError(f"a TIFF file of kind {page.photometric!r}")
         samples = _to_uint8(page.asarray())
-        tags = {code: page.tags[code].value for code in (_ORIENTATION, _ICC_PROFILE) if code in page.tags}
-    if page.axes == "SYX":
-        samples = np.moveaxis(samples, 0, -1)
-    image = Image.fromarray(np.ascontiguousarray(samples))
-    image.getexif()[_ORIENTATION] = int(tags.get(_ORIENTATION, 1))
-    image.info["icc_profile"] = tags.get(_ICC_PROFILE)
+    image = Image.fromarray(np.ascontiguousarray(np.moveaxis(samples, 0, -1) if page.axes == "SYX" else samples))
+    image.getexif()[Base.Orientation] = int(page.tags.valueof("Orientation", 1))
+    image.info["icc_profile"] = page.tags.valueof("InterColorProfile")
     return image
 
 
@@ -146,14 +124,6 @@ def _limit(pixels: int) -> None:
     """Refuse what Pillow only warns of: a small file that unpacks to more pixels than its limit."""
     if Image.MAX_IMAGE_PIXELS is not None and pixels > Image.MAX_IMAGE_PIXELS:
         raise ValueError(f"{pixels} pixels, above the limit of {Image.MAX_IMAGE_PIXELS} (PIL.Image.MAX_IMAGE_PIXELS)")
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """`image` turned as its EXIF orientation says; broken EXIF data spoil no pixels and are ignored."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        return image.copy()
 
 
 def _to_uint8(samples: np.ndarray) -> np.ndarray:
@@ -164,25 +134,3 @@ def _to_uint8(samples: np.ndarray) -> np.ndarray:
     if not (samples.min() >= 0 and samples.max() <= top):  # written so that nan is refused too
         raise ValueError(f"{samples.dtype} samples from {samples.min()} to {samples.max()} instead of 0 to {top}")
     return np.rint(samples * (255 / top)).astype(np.uint8)
-
-
-def _to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """`image` (L, RGB or CMYK) converted from its ICC profile; one that is broken or of another mode is ignored."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" not in (source.profile.profile_description or "").lower():
-            return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        pass
-    return image.convert("RGB")
-
-
-def _reason(path: Path, error: Exception) -> str:
-    """Why `path` was not decoded, in words that hold no absolute path."""
-    if path.is_dir():
-        return "a folder"
-    if isinstance(error, UnidentifiedImageError):
-        return "no data of a known kind (BMP, GIF, JPEG, PNG, TIFF, WebP)" if path.stat().st_size else "an empty file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

@@ -1,30 +1,40 @@
 """The networks: lightness (B, 1, H, W) in [0, 100] in, `out_channels` maps out. They know nothing of colour spaces.
 
-Each network normalises its own input, so that training and colouring cannot differ, takes pictures of any height and
-width (it pads inside and crops again), and states its output size: ``network.stride`` s gives ceil(H / s) x ceil(W /
-s).
+Ours normalise their own input, so that training and colouring cannot differ, and take pictures of any size:
+``network.stride`` s gives ceil(H / s) x ceil(W / s). Fresh weights come from torch's default generator.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
+import torch
 from torch import nn
 
-from colorstudy._checks import require
+from colorstudy._checks import require, require_choice, resolve
+from colorstudy.networks._trunk import Trunk, lite0
 from colorstudy.networks.cheng import Cheng
-from colorstudy.networks.colorunet import ColorUNet, ConvNet
+from colorstudy.networks.colorunet import ColorUNet, ColorUNetFrozenNorm, ConvNet
 from colorstudy.networks.compact import Compact
 from colorstudy.networks.dahl import Dahl
 from colorstudy.networks.zhang import Zhang
 
+__all__ = ["NETWORKS", "Network", "Trunk", "build", "lite0"]
+
+
+class Network(Protocol):
+    """A torch module made as ``Net(out_channels)``; ``prepare(batches)``, if any, sees the training lightness."""
+
+    def __call__(self, lightness: torch.Tensor, /) -> torch.Tensor:
+        """Maps (B, out_channels, h, w), of any h and w, of lightness (B, 1, H, W) in [0, 100]."""
+
+
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "compact": Compact,
     "colorunet": ColorUNet,
+    "colorunet-frozen-norm": ColorUNetFrozenNorm,
     "convnet": ConvNet,
     "dahl": Dahl,
-    "dahl-vgg16": partial(Dahl, trunk="vgg16"),
     "cheng": Cheng,
     "cheng-no-patch": partial(Cheng, patch=False),
     "cheng-no-daisy": partial(Cheng, daisy=False),
@@ -35,21 +45,11 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def build(name: str, out_channels: int) -> nn.Module:
-    """A network by name, freshly initialised from torch's default generator.
-
-    Parameters
-    ----------
-    name : str
-        A key of `NETWORKS`.
-    out_channels : int
-        Maps that it gives, as the target asks: 2 for a colour, Q for a distribution over Q bins.
-
-    Raises
-    ------
-    ValueError
-        If there is no such network, or `out_channels` is not positive.
-    """
-    require(name in NETWORKS, "name", f"one of {sorted(NETWORKS)}", repr(name))
+def build(name: str | Callable[[int], nn.Module], out_channels: int) -> nn.Module:
+    """A fresh network of `out_channels` maps; `name` is of `NETWORKS`, ``"package.module:Name"`` or a class."""
     require(out_channels >= 1, "out_channels", "a number >= 1", out_channels)
-    return NETWORKS[name](out_channels)
+    if isinstance(name, str) and ":" not in name:
+        require_choice(name, NETWORKS, "network")
+        name = NETWORKS[name]
+    make = resolve(name, "network") if isinstance(name, str) else name
+    return make(out_channels)

@@ -1,49 +1,45 @@
-"""What the networks share: input checks, normalisation and padding, once."""
+"""What the networks share: the check of the input, its normalisation and padding, convolutions and upsampling."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from collections.abc import Callable
+from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from colorstudy._checks import require, require_maps
+from colorstudy._checks import require_maps
 
 
 class LightnessNetwork(nn.Module):
-    """Base of the networks: checks and normalises lightness, pads it to whole cells of the deepest layer, and crops.
+    """Base of the networks: checks and normalises lightness, pads it to whole cells of the deepest layer, and crops."""
 
-    A subclass sets `stride` (input pixels an output pixel) and `cell` (input pixels a pixel of its deepest layer), and
-    writes ``maps(x)`` for inputs whose height and width are multiples of `cell`.
-    """
+    maps: Callable[[torch.Tensor], torch.Tensor]  # what a subclass makes of normalised lightness, sides whole cells
 
-    stride: int
-    cell: int
-
-    def maps(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def prepare(self, batches: Iterable[torch.Tensor]) -> None:
-        """What a network learns from the training pictures before training: nothing, unless it says otherwise.
-
-        `batches` give their lightness, (B, 1, H, W) in [0, 100] each.
-        """
+    def __init__(self, stride: int, cell: int) -> None:
+        super().__init__()
+        self.stride, self.cell = stride, cell  # input pixels a pixel of the output, and of the deepest layer
 
     def forward(self, lightness: torch.Tensor) -> torch.Tensor:
         """Maps (B, out_channels, ceil(H / stride), ceil(W / stride)) of lightness (B, 1, H, W) in [0, 100]."""
         require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
-        require(lightness.ndim == 4, "lightness", "shape (B, 1, H, W)", tuple(lightness.shape))
-        height, width = lightness.shape[-2:]
-        return self.maps(self.padded(lightness))[..., : -(-height // self.stride), : -(-width // self.stride)]
+        height, width = (-(-side // self.stride) for side in lightness.shape[-2:])
+        return self.maps(self.padded(lightness))[..., :height, :width]
 
     def padded(self, lightness: torch.Tensor) -> torch.Tensor:
-        """Lightness (B, 1, H, W) as what `maps` takes: (L - 50) / 100, of whole cells."""
-        x = (lightness - 50) / 100
+        """What `maps` takes: (L - 50) / 100, its edges repeated up to whole cells."""
         down, right = (-side % self.cell for side in lightness.shape[-2:])
-        return F.pad(x, (0, right, 0, down), mode="replicate") if down or right else x
+        return nn.functional.pad((lightness - 50) / 100, (0, right, 0, down), mode="replicate")
 
 
-def conv(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """A 3 x 3 convolution and ReLU."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1), nn.ReLU(inplace=True))
+def convs(*channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, norm: bool = False) -> nn.Sequential:
+    """Convolutions through `channels`, the last with `stride`, each with ReLU, and batch norm before it if `norm`."""
+    layers: list[nn.Module] = []
+    strides = [1] * (len(channels) - 2) + [stride]
+    for (before, after), step in zip(pairwise(channels), strides, strict=True):
+        conv = nn.Conv2d(before, after, kernel, step, kernel // 2 * dilation, dilation, bias=not norm)
+        layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)] if norm else [conv, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def upsample(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Bilinear, to the height and width of `like`: transposed convolutions leave a checkerboard (Odena et al. 2016)."""
+    return nn.functional.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)

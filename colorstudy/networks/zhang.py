@@ -1,46 +1,26 @@
 """`zhang` and `zhang-small`: the network of Zhang, Isola and Efros 2016, "Colorful image colorization", key for key.
 
-Layers, strides, dilations and names are those of the authors' PyTorch release (``eccv16``), so that its weights load
-strictly; `colorstudy.release` loads them.
+Layers and names are those of the authors' ``eccv16`` in PyTorch; `colorstudy.experiments.release` loads its weights.
 """
-
-from __future__ import annotations
-
-from itertools import pairwise
 
 import torch
 from torch import nn
 
 from colorstudy._checks import require
 from colorstudy.bins import ColorBins
-from colorstudy.networks._layers import LightnessNetwork
+from colorstudy.networks._layers import LightnessNetwork, convs
 
 
 class Zhang(LightnessNetwork):
-    """The published network at a quarter of the input size: eight blocks, 32 million parameters for 313 bins.
+    """The published network: eight blocks that end at a quarter of the input size, 32 million parameters for 313 bins.
 
-    Blocks 1 to 3 end in a convolution of stride 2, blocks 5 and 6 are dilated by 2, block 8 begins with a transposed
-    convolution; every block but the last ends in batch norm, after its ReLU.
-
-    Parameters
-    ----------
-    out_channels : int
-        Q logits, or 2 for a colour. For the 313 bins there is also ``model_out``, which turns their probabilities (B,
-        313, h, w) into ab / 110 (B, 2, h, w). It is part of the release, frozen, and unused here: `ColorBins` decodes.
-    width : float
-        Factor on the channels of every hidden layer: 1 is the published network, 1/4 (`zhang-small`) a twin of two
-        million parameters that trains on a laptop.
-
-    Raises
-    ------
-    ValueError
-        If `width` is not positive.
+    `width` is a factor on the channels of every hidden layer: 1/4 (`zhang-small`) has two million parameters and trains
+    on a laptop. With 313 bins there is also the release's ``model_out``, unused here, as `ColorBins` decodes: it turns
+    their probabilities (B, 313, h, w) into ab / 110 (B, 2, h, w).
     """
 
-    stride, cell = 4, 8
-
     def __init__(self, out_channels: int, width: float = 1.0) -> None:
-        super().__init__()
+        super().__init__(stride=4, cell=8)
         require(width > 0, "width", "a number > 0", width)
         w64, w128, w256, w512 = (max(1, round(width * channels)) for channels in (64, 128, 256, 512))
         self.model1 = _block(1, w64, w64, stride=2)
@@ -50,22 +30,14 @@ class Zhang(LightnessNetwork):
         self.model5 = _block(w512, w512, w512, w512, dilation=2)
         self.model6 = _block(w512, w512, w512, w512, dilation=2)
         self.model7 = _block(w512, w512, w512, w512)
-        self.model8 = nn.Sequential(
-            nn.ConvTranspose2d(w512, w256, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(w256, w256, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(w256, w256, 3, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(w256, out_channels, 1),
-        )
+        double = nn.ConvTranspose2d(w512, w256, 4, stride=2, padding=1)
+        self.model8 = nn.Sequential(double, nn.ReLU(), *convs(w256, w256, w256), nn.Conv2d(w256, out_channels, 1))
         for layer in self.modules():
             # He et al. 2015. Under torch's default, three convolutions shrink a signal below batch norm's epsilon.
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)) and layer is not self.model8[-1]:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
-        if out_channels == 313:
-            # Frozen, as it says where the bins are; the annealed mean generalises it.
+                nn.init.zeros_(layer.get_parameter("bias"))
+        if out_channels == 313:  # frozen, as it says where the bins are; the annealed mean generalises it
             self.model_out = nn.Conv2d(out_channels, 2, 1, bias=False).requires_grad_(False)
             self.model_out.weight.copy_(ColorBins.in_gamut().centers.T[..., None, None] / 110)  # (2, 313, 1, 1)
 
@@ -76,9 +48,4 @@ class Zhang(LightnessNetwork):
 
 
 def _block(*channels: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """3 x 3 convolutions through `channels`, each with ReLU, the last of them with `stride`; then batch norm."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(channels):
-        layers += [nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU()]
-    layers[-2].stride = (stride, stride)
-    return nn.Sequential(*layers, nn.BatchNorm2d(channels[-1]))
+    return nn.Sequential(*convs(*channels, stride=stride, dilation=dilation), nn.BatchNorm2d(channels[-1]))

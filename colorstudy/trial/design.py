@@ -1,59 +1,36 @@
-"""Who sees which pair, on which side and in which order, and how many people it takes.
+"""Who sees which pair, on which side and in which order, how many people it takes, and simulated answers of nobody.
 
 The protocol is that of Zhang, Isola and Efros 2016, Section 3.1: a photograph beside its coloured twin, one second
-each, then as long as it takes to say which is fake; ten pairs to practise with feedback, forty without, one method a
-participant. That the two pictures come one after the other, and that some pairs are easy to tell, to catch whoever does
-not look, is ours.
+each, then time to say which is fake; ten pairs with feedback, forty without, one method a participant. Ours are two
+additions: the pictures come one after the other, and some pairs are easy to tell, to catch those who do not look.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import expit, roots_hermitenorm
 from scipy.stats import norm
 
 from colorstudy._checks import require
 
 SIDES = ("left", "right")
+OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 @dataclass(frozen=True)
 class Design:
-    """The numbers of a trial.
+    """The numbers of a trial; a ``ValueError`` if one is out of range."""
 
-    Parameters
-    ----------
-    practice : int
-        Pairs with feedback, which count nothing.
-    trials : int
-        Pairs without, catch pairs included.
-    catch : float
-        Share of `trials` whose fake has the colours of another picture, in [0, 1); rounded to whole pairs.
-    exposure : float
-        Seconds that each picture is shown.
-    size : int
-        Side of the pictures in pixels.
-    rest : int
-        Pairs after which a break is offered; 0 for none.
-    seed : int
-        Of sides, orders and the choice of pictures.
-
-    Raises
-    ------
-    ValueError
-        If a number is outside of its range.
-    """
-
-    practice: int = 10
-    trials: int = 40
-    catch: float = 0.1
-    exposure: float = 1.0
-    size: int = 256
-    rest: int = 20
-    seed: int = 0
+    practice: int = 10  # pairs with feedback, which are not counted
+    trials: int = 40  # pairs without feedback, catch pairs included
+    catch: float = 0.1  # share of `trials` whose fake has another picture's colours, in [0, 1); rounded to whole pairs
+    exposure: float = 1.0  # seconds that each picture is shown
+    size: int = 256  # side of the pictures in pixels
+    rest: int = 20  # pairs after which a break is offered; 0 for none
+    seed: int = 0  # of sides, orders and the choice of pictures
 
     def __post_init__(self) -> None:
         for name, least in {"practice": 0, "trials": 1, "size": 16, "rest": 0, "seed": 0}.items():
@@ -69,65 +46,38 @@ class Design:
 
 
 def session(design: Design, pictures: Sequence[str], method: str, number: int) -> pd.DataFrame:
-    """What one participant sees: a row a pair, the same for the same arguments.
+    """What one participant sees: one row per pair, the same for the same arguments.
 
-    No picture comes twice. Among the pairs that count, and among the catch pairs, the fake is as often on the left as
-    on the right, and as often first as second, up to one; both are balanced against each other.
-
-    Parameters
-    ----------
-    design : Design
-    pictures : sequence of str
-        Names, from which each session draws its own.
-    method : str
-    number : int
-        Of the session.
-
-    Returns
-    -------
-    DataFrame
-        ``session``, ``trial`` (from 0), ``phase`` ("practice" or "test"), ``method``, ``kind`` ("method" or "catch"),
-        ``picture``, ``fake_side`` ("left" or "right"), ``fake_first`` (bool).
-
-    Raises
-    ------
-    ValueError
-        If there are fewer pictures than pairs, or one comes twice.
+    `pictures` are different names, at least one per pair, and none comes twice. Among the pairs that count, and among
+    the catch pairs, fakes are as often left as right, and as often first as second, up to one. Columns ``session``,
+    ``trial`` (from 0), ``phase`` ("practice" or "test"), ``method``, ``kind`` ("method" or "catch"), ``picture``,
+    ``fake_side`` (one of `SIDES`), ``fake_first`` (bool).
     """
     total = design.practice + design.trials
     require(len(set(pictures)) == len(pictures), "pictures", "different names", "a name twice")
     require(len(pictures) >= total, "pictures", f"at least {total}, one a pair", len(pictures))
     rng = np.random.default_rng([design.seed, number])
-    kinds = np.array(["method"] * (design.trials - design.catches) + ["catch"] * design.catches)
-    parts = []
-    for of_phase in (np.array(["method"] * design.practice), kinds):
-        cells = np.empty(len(of_phase), int)  # 2 x side + order
-        for kind in ("method", "catch"):
-            count = int((of_phase == kind).sum())
-            # Whole blocks of the four cells, then a part of one that is as balanced as its size allows.
-            block = [[0, 3, 1, 2], [1, 2, 0, 3]][rng.integers(2)]
-            cells[of_phase == kind] = np.resize(block, count)
-        order = rng.permutation(len(of_phase))
-        parts.append((of_phase[order], cells[order]))
-    cells = np.concatenate([cells for _, cells in parts])
-    columns = {
+    pairs = []
+    for counts in ((design.practice, 0), (design.trials - design.catches, design.catches)):  # of method, of catch
+        # Whole blocks of the four cells (2 x side + order), then a part of one that is as balanced as its size allows.
+        blocks = [np.resize([[0, 3, 1, 2], [1, 2, 0, 3]][rng.integers(2)], count) for count in counts]
+        pairs.append(np.c_[np.repeat([0, 1], counts), np.concatenate(blocks)][rng.permutation(sum(counts))])
+    is_catch, cell = np.concatenate(pairs).T
+    plan = {
         "session": number,
         "trial": np.arange(total),
         "phase": np.repeat(["practice", "test"], [design.practice, design.trials]),
         "method": method,
-        "kind": np.concatenate([kinds for kinds, _ in parts]),
+        "kind": np.where(is_catch, "catch", "method"),
         "picture": rng.permutation(np.array(pictures, dtype=object))[:total],
-        "fake_side": np.array(SIDES, dtype=object)[cells // 2],
-        "fake_first": cells % 2 == 0,
+        "fake_side": np.array(SIDES, dtype=object)[cell // 2],
+        "fake_first": cell % 2 == 0,
     }
-    return pd.DataFrame(columns)
+    return pd.DataFrame(plan)
 
 
 def sessions(design: Design, pictures: Sequence[str], methods: Sequence[str], participants: int) -> pd.DataFrame:
-    """The sessions of all participants, one below the other; methods take turns, in an order shuffled in each round.
-
-    Raises a ``ValueError`` as `session`, or if there are no methods or participants.
-    """
+    """The sessions of all `participants`; methods take turns, in an order that is shuffled in each round."""
     require(len(methods) > 0 and len(set(methods)) == len(methods), "methods", "different names", list(methods))
     require(participants >= 1, "participants", "at least 1", participants)
     rng = np.random.default_rng([design.seed, 1_000_003])
@@ -137,36 +87,55 @@ def sessions(design: Design, pictures: Sequence[str], methods: Sequence[str], pa
 
 
 def participants_needed(
-    rate_a: float, rate_b: float, trials: int = 36, *, spread: float = 0.1, power: float = 0.8, level: float = 0.05
+    rate_a: float, rate_b: float, trials: int = 36, *, spread: float = 0.1, power: float = 0.8
 ) -> int:
-    """Participants for each of two methods, so that a difference of their fooling rates is likely found.
+    """Participants for each of two methods, to find a difference of their fooling rates with that `power`, at 5 %.
 
-    Each participant's own rate varies around the method's with standard deviation `spread`, and their answers around
-    it like coins, so that the mean of n participants has variance (spread^2 + (p (1 - p) - spread^2) / trials) / n; the
-    normal approximation of a two-sided test at `level` follows. That some pictures are easier than others is left out:
-    both methods are shown on the same.
-
-    Parameters
-    ----------
-    rate_a, rate_b : float
-        Fooling rates in (0, 1), different.
-    trials : int
-        Counting pairs a participant.
-    spread : float
-        In [0, 0.5).
-    power, level : float
-        In (0, 1).
-
-    Raises
-    ------
-    ValueError
-        If a number is outside of its range.
+    A participant's own rate varies around the method's with standard deviation `spread`, and the answers to `trials`
+    pairs around it like coins: the mean of n has variance (spread^2 + (p (1 - p) - spread^2) / trials) / n. That some
+    pictures are easier than others is left out: both methods show the same.
     """
-    for name, value in {"rate_a": rate_a, "rate_b": rate_b, "power": power, "level": level}.items():
+    for name, value in {"rate_a": rate_a, "rate_b": rate_b, "power": power}.items():
         require(0 < value < 1, name, "a number in (0, 1)", value)
     require(rate_a != rate_b, "rate_b", "another rate than rate_a", rate_b)
     require(trials >= 1, "trials", "at least 1", trials)
     require(0 <= spread < 0.5, "spread", "a standard deviation in [0, 0.5)", spread)
     variances = [spread**2 + max(p * (1 - p) - spread**2, 0) / trials for p in (rate_a, rate_b)]
-    quantiles = norm.ppf(1 - level / 2) + norm.ppf(power)
+    quantiles = norm.ppf(0.975) + norm.ppf(power)
     return int(np.ceil(quantiles**2 * sum(variances) / (rate_a - rate_b) ** 2))
+
+
+def simulate(
+    design: Design,
+    rates: Mapping[str, float],  # of the methods, means over all people and pictures, in (0, 1)
+    pictures: Sequence[str],
+    participants: int,
+    *,
+    people: float = 0.5,  # standard deviations of the effects of people and of pictures, in logits, >= 0
+    scenes: float = 0.5,
+    inattentive: float = 0.0,  # share of the participants who toss a coin
+    seed: int = 0,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The key of a trial by `sessions`, and answers of simulated observers to it, as `analysis.join` takes them.
+
+    Person i is fooled by picture j with probability sigma(m + a_i + b_j), a and b normal; a catch pair fools with 2 %.
+    """
+    require(all(0 < rate < 1 for rate in rates.values()), "rates", "rates in (0, 1)", dict(rates))
+    require(people >= 0 and scenes >= 0, "people", "standard deviations >= 0", (people, scenes))
+    key = sessions(design, pictures, list(rates), participants)
+    rng = np.random.default_rng(seed)
+    nodes, weights = roots_hermitenorm(60)  # of the normal distribution
+    effects, weights = np.hypot(people, scenes) * nodes, weights / weights.sum()
+    m = {name: brentq(lambda m, rate: weights @ expit(m + effects) - rate, -30, 30, (p,)) for name, p in rates.items()}
+    person = rng.normal(0, people, participants)
+    scene = pd.Series(rng.normal(0, scenes, len(pictures)), index=list(pictures))
+    careless = rng.random(participants) < inattentive
+    logits = key["method"].map(m) + person[key["session"]] + key["picture"].map(scene).to_numpy()
+    chance = np.where(key["kind"] == "catch", 0.02, expit(logits))
+    fooled = rng.random(len(key)) < np.where(careless[key["session"]], 0.5, chance)
+    answers = key[["session", "trial"]].assign(
+        participant=[f"simulated-{number}" for number in key["session"]],
+        choice=np.where(fooled, key["fake_side"].map(OTHER_SIDE), key["fake_side"]),
+        seconds=rng.lognormal(0, 0.5, len(key)).round(3),
+    )
+    return key, answers

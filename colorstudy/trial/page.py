@@ -1,85 +1,38 @@
 """The stand-alone page of a trial: a folder that works from a disk and from any static host."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 
 from colorstudy._checks import require
 from colorstudy._files import replacing
-from colorstudy.color import merge, split
-from colorstudy.trial.design import Design, sessions
-
-CONSENT = (
-    "This is a study of how well computers colour grey photographs. It takes about ten minutes.",
-    "Your answers, the time they take, and how long each picture was really shown are recorded under a random code. "
-    "No name, address, cookie or other personal data is collected. You may stop at any time by closing the page.",
-    "Answers are kept for research and may be published. Whoever runs this study deletes yours if you send the code.",
-)
-"""What a participant agrees to; whoever runs a trial adds a name and an address to write to."""
-
-_FILES = ("index.html", "trial.css", "trial.js", "page.js")
-_QUALITY = 95  # of JPEG
-_PAIR = ["method", "phase", "kind", "picture"]  # what two files belong to
+from colorstudy.color import merge, split, to_tensor, to_uint8
+from colorstudy.trial.design import OTHER_SIDE, Design, sessions
 
 
 def build(
     out: str | os.PathLike,
-    true: Mapping[str, np.ndarray],
-    fakes: Mapping[str, Mapping[str, np.ndarray]],
-    participants: int,
+    true: Mapping[str, np.ndarray],  # uint8 arrays (S, S, 3) by name, at least one a pair, with S = Design.size
+    fakes: Mapping[str, Mapping[str, np.ndarray]],  # by method, the same pictures coloured
+    participants: int,  # a participant gets one of so many sessions by chance, or that of ?session= in the address
     design: Design | None = None,
     *,
-    post: str | None = None,
-    consent: Sequence[str] = CONSENT,
-    secret: int | None = None,
+    post: str | None = None,  # http(s) address to which answers are sent as well, see `server`
+    consent: Sequence[str] | None = None,  # paragraphs; if not those of consent.txt, with a name to write to
+    secret: int | None = None,  # gives the same page again; by default nobody knows it
 ) -> pd.DataFrame:
-    """Write the page of a trial to the folder `out`, and its key beside it, to ``<out>.key.csv``.
+    """Write the page of a trial to the new folder `out`, and its key, which is returned, to ``<out>.key.csv``.
 
     The page holds nothing that tells the fake of a pair that counts: a pair has two files of its own, with random
     names, one size and one time, filled up with random bytes, and is written by sides and order alone, which are
-    balanced. Keep the key away from the host. The answers of practice pairs, which have files of their own, are in the
-    page: it has to say them.
-
-    Parameters
-    ----------
-    out : path
-        A folder that is not there yet.
-    true : mapping of picture -> uint8 array (S, S, 3)
-        At least `Design.practice` + `Design.trials`, with S = `Design.size`.
-    fakes : mapping of method -> mapping of picture -> uint8 array (S, S, 3)
-        The same pictures, coloured by each method.
-    participants : int
-        How many sessions the page has; a participant gets one by chance, or that of ``?session=`` in the address.
-    design : Design, optional
-    post : str, optional
-        An http(s) address to which every answer is sent as well; see `server`.
-    consent : sequence of str
-        Paragraphs that a participant agrees to.
-    secret : int, optional
-        Seed of the names of files, to build the same page again; by default nobody knows it.
-
-    Returns
-    -------
-    DataFrame
-        The key, as `design.sessions` gives it.
-
-    Raises
-    ------
-    FileExistsError
-        If `out` or its key exists.
-    ValueError
-        If pictures differ in size or number, or `post` is no http(s) address.
+    balanced. Keep the key away from the host. Practice pairs, whose answers the page tells, have files of their own.
     """
     design, out = design or Design(), Path(out)
     key_file = out.with_name(f"{out.name}.key.csv")
@@ -95,30 +48,41 @@ def build(
     key = sessions(design, list(true), list(fakes), participants)
 
     rng = np.random.default_rng(secret)
-    names: dict[tuple[str, ...], tuple[str, str]] = {}  # pair, see _PAIR -> files of the truth and of the fake
+    following = dict(zip(true, [*true][1:] + [*true][:1]))
+    files: dict[tuple, list[str]] = {}  # method, phase, kind, picture -> the truth and the fake
     content: dict[str, bytes] = {}
-    for method, phase, kind, picture in key[_PAIR].drop_duplicates().itertuples(index=False):
-        fake = fakes[method][picture] if kind == "method" else _miscolored(picture, true)
-        names[method, phase, kind, picture] = pair = (rng.bytes(8).hex(), rng.bytes(8).hex())
-        content |= {name: _jpeg(image) for name, image in zip(pair, (true[picture], fake))}
+    trials: list[list[dict]] = [[] for _ in range(participants)]
+    for session, _, phase, method, kind, picture, side, first in key.itertuples(index=False):
+        pair = method, phase, kind, picture
+        if pair not in files:
+            files[pair] = [rng.bytes(8).hex(), rng.bytes(8).hex()]
+            if kind == "method":
+                fake = fakes[method][picture]
+            else:  # the colours of the next picture, turned upside down: easy to see through
+                lightness, chroma = split(to_tensor(np.stack([true[picture], true[following[picture]]])))
+                fake = to_uint8(merge(lightness[0], 1.5 * chroma[1].flip(-2)))
+            for name, image in zip(files[pair], (true[picture], fake)):
+                stream = io.BytesIO()
+                Image.fromarray(image).save(stream, "JPEG", quality=95, subsampling=0)
+                content[name] = stream.getvalue()
+        left, right = files[pair] if side == "right" else reversed(files[pair])
+        shown = {"left": left, "right": right, "first": side if first else OTHER_SIDE[side]}
+        trials[session].append(shown | ({"fake": side} if phase == "practice" else {}))
     length = max(map(len, content.values()))
     data = {
         "build": rng.bytes(6).hex(),
-        "size": design.size,
-        "exposure": design.exposure,
-        "practice": design.practice,
-        "rest": design.rest,
-        "consent": list(consent),
+        **{name: getattr(design, name) for name in ("size", "exposure", "practice", "rest")},
+        "consent": resource("consent.txt").splitlines() if consent is None else list(consent),
         "post": post,
         "images": {name: f"images/{name}.jpg" for name in sorted(content)},
-        "sessions": [_trials(part, names) for _, part in key.groupby("session")],
+        "sessions": trials,
     }
     partial = out.with_name(f".{out.name}.{rng.bytes(4).hex()}")
     try:
         (partial / "images").mkdir(parents=True)
-        for name, image in sorted(content.items()):  # in random order, as the names are
-            (partial / "images" / f"{name}.jpg").write_bytes(image + rng.bytes(length - len(image)))
-        for name in _FILES:
+        for name, jpeg in sorted(content.items()):  # in random order, as the names are
+            (partial / "images" / f"{name}.jpg").write_bytes(jpeg + rng.bytes(length - len(jpeg)))
+        for name in ("index.html", "trial.css", "trial.js", "page.js"):
             (partial / name).write_text(resource(name), encoding="utf-8")
         text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")  # nothing in it may end the script
         (partial / "data.js").write_text(f"window.COLORSTUDY_TRIAL = {text};\n", encoding="utf-8")
@@ -143,33 +107,4 @@ def read_key(page: str | os.PathLike) -> pd.DataFrame:
 
 def resource(name: str) -> str:
     """The text of one of the files of the page."""
-    return resources.files("colorstudy.trial").joinpath(name).read_text(encoding="utf-8")
-
-
-def _trials(part: pd.DataFrame, names: Mapping[tuple[str, ...], tuple[str, str]]) -> list[dict[str, str]]:
-    """The pairs of one session as the page takes them; what is fake is said in practice alone."""
-    trials = []
-    for row in part.itertuples():
-        truth, fake = names[row.method, row.phase, row.kind, row.picture]
-        other = "right" if row.fake_side == "left" else "left"
-        sides = {row.fake_side: fake, other: truth}
-        trial = {"left": sides["left"], "right": sides["right"], "first": row.fake_side if row.fake_first else other}
-        trials.append(trial | ({"fake": row.fake_side} if row.phase == "practice" else {}))
-    return trials
-
-
-def _miscolored(picture: str, true: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A picture with the colours of the next one, turned upside down: easy to see through."""
-    others = list(true)
-    other = others[(others.index(picture) + 1) % len(others)]
-    pair = [
-        torch.from_numpy(np.ascontiguousarray(true[name])).permute(2, 0, 1)[None] / 255 for name in (picture, other)
-    ]
-    rgb = merge(split(pair[0])[0], 1.5 * split(pair[1])[1].flip(-2))
-    return (rgb[0] * 255).round().byte().permute(1, 2, 0).numpy()
-
-
-def _jpeg(image: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(image).save(stream, "JPEG", quality=_QUALITY, subsampling=0)
-    return stream.getvalue()
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

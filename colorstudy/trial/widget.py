@@ -1,60 +1,23 @@
 """The trial inside JupyterLab: the same JavaScript as the page, answers as a DataFrame."""
 
-from __future__ import annotations
-
 import base64
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import anywidget
 import pandas as pd
-import traitlets
 
+from colorstudy._checks import extra
 from colorstudy.trial.page import read_key, resource
 
-_RENDER = """
-export default {
-  render({ model, el }) {
-    const root = document.createElement("div");
-    root.className = "colorstudy-trial in-notebook";
-    el.append(root);
-    const stored = model.get("state");
-    let state = stored.build ? stored : null;
-    colorstudyTrial.run(root, model.get("config"), {
-      session: model.get("session"),
-      store: {
-        load: () => state,
-        save: (now) => {
-          state = now;
-          model.set("state", JSON.parse(JSON.stringify(now)));
-          model.save_changes();
-        },
-      },
-    });
-  },
-};
-"""
+with extra("trial"):
+    import anywidget
+    import traitlets
 
 
 class Trial(anywidget.AnyWidget):
-    """A trial to take part in, in a notebook.
+    """A trial to take part in, in a notebook: the `session` of the folder `page` that `page.build` wrote."""
 
-    Parameters
-    ----------
-    page : path
-        A folder that `page.build` wrote.
-    session : int
-        Which of its sessions.
-
-    Attributes
-    ----------
-    key : DataFrame
-        What the pairs are.
-    """
-
-    _esm = resource("trial.js") + _RENDER
+    _esm = resource("trial.js") + resource("widget.js")
     _css = resource("trial.css")
     config = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
@@ -63,24 +26,19 @@ class Trial(anywidget.AnyWidget):
     def __init__(self, page: str | Path, session: int = 0) -> None:
         self.key = read_key(page)
         text = (Path(page) / "data.js").read_text(encoding="utf-8")
-        config = json.loads(text[text.index("{") : text.rindex("}") + 1]) | {"post": None}
-        shown = {trial[side] for trial in config["sessions"][session] for side in ("left", "right")}
-        config["sessions"] = {session: config["sessions"][session]}
-        config["images"] = {name: _embedded(Path(page) / config["images"][name]) for name in sorted(shown)}
+        config = json.loads(text[text.index("{") : text.rindex("}") + 1])
+        trials = config["sessions"][session]
+        images = {}
+        for name in sorted(trial[side] for trial in trials for side in ("left", "right")):
+            content = base64.b64encode(Path(page, config["images"][name]).read_bytes()).decode()
+            images[name] = f"data:image/jpeg;base64,{content}"
+        config |= {"post": None, "sessions": {session: trials}, "images": images}
         super().__init__(config=config, session=session)
 
     @property
     def answers(self) -> pd.DataFrame:
         """The answers so far, as `analysis.join` takes them with `key`."""
-        return as_table(self.state)
-
-
-def as_table(state: Mapping[str, Any]) -> pd.DataFrame:
-    """The answers in the state of a trial, or in the file that the page lets participants download."""
-    table = pd.DataFrame(state.get("answers", []), columns=["trial", "choice", "seconds", "exposures", "frame"])
-    about = {name: state.get(name) for name in ("participant", "session", "build")}
-    return table.assign(**about)
-
-
-def _embedded(path: Path) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(path.read_bytes()).decode()}"
+        table = pd.DataFrame(
+            self.state.get("answers", []), columns=["trial", "choice", "seconds", "exposures", "frame"]
+        )
+        return table.assign(**{name: self.state.get(name) for name in ("participant", "session", "build")})

@@ -25,10 +25,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from colorstudy import metrics
 from colorstudy.bins import ColorBins
 from colorstudy.color import srgb_to_lab
-from colorstudy.data import bank as banks
 from colorstudy.data import batch, folder, photos, read
+from colorstudy.data import build as banks
 from colorstudy.data.readers import fit as centre
 from colorstudy.methods import get
+from colorstudy.model import Model
 from colorstudy.targets import Classification
 from colorstudy.training import TrainConfig, fit
 
@@ -152,7 +153,7 @@ def test_peak_memory_of_the_loss(report):
 
 
 def _updater(method, images):
-    model = get(method).build(images).train()
+    model = Model.build(get(method), images).train()
     optimizer = torch.optim.AdamW(model.parameters())
 
     def update(loss):
@@ -219,7 +220,7 @@ def test_metrics_against_the_network(report):
     """Both per picture, on 32 of 256 px."""
     bank = photos(size=256)
     rgb = torch.from_numpy(bank.images[:32].copy()).permute(0, 3, 1, 2) / 255
-    model = get("class").build(bank.images[:32]).eval()
+    model = Model.build(get("class"), bank.images[:32]).eval()
     lab = srgb_to_lab(rgb)
     predicted = (rgb * 0.9 + 0.05).clamp(0, 1)
 
@@ -300,12 +301,12 @@ def test_decoding_uses_all_cores(tmp_path, report):
         picture = pictures[i % 8].rotate(int(generator.integers(360)), expand=False)
         picture.crop((0, 0, 640, 480)).save(tmp_path / f"{i:05}.jpg", quality=90)
     rates = {}
-    for workers in (1, banks._WORKERS, 1, banks._WORKERS):
-        before, banks._WORKERS = banks._WORKERS, workers
+    for workers in (1, banks.WORKERS, 1, banks.WORKERS):
+        before, banks.WORKERS = banks.WORKERS, workers
         try:
             seconds = timed(lambda: folder(tmp_path, 128, cache_dir=tmp_path / f"cache{len(rates)}-{time.time()}"))
         finally:
-            banks._WORKERS = before
+            banks.WORKERS = before
         rates.setdefault(workers, []).append(count / seconds)
     one, all_ = max(rates[1]), max(rates[max(rates)])
     cores = os.cpu_count() if max(rates) >= os.cpu_count() else max(rates)

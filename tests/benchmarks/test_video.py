@@ -13,11 +13,13 @@ import pytest
 import torch
 from PIL import Image
 
+from colorstudy.color import to_tensor, to_uint8
 from colorstudy.colorize import Colorizer
 from colorstudy.data import photos
 from colorstudy.methods import get
-from colorstudy.temporal import Smoother
-from colorstudy.video import Clip
+from colorstudy.model import Model
+from colorstudy.video.files import Clip
+from colorstudy.video.smoothing import Smoother, colorize_frame
 
 SIZE = (640, 360)
 
@@ -41,7 +43,9 @@ def pan(path, seconds):
 @pytest.fixture(scope="module")
 def colorizer():
     torch.manual_seed(0)
-    return Colorizer(get("full").build(photos(size=64).train.images).eval(), 89)
+    model = Model.build(get("full"), photos(size=64).train.images)
+    model.size = 89
+    return Colorizer(model)
 
 
 @pytest.mark.parametrize(("kind", "bar"), [("exponential", 1.3), ("flow", None)])
@@ -51,10 +55,10 @@ def test_smoothing_against_colouring_each_frame(kind, bar, colorizer, tmp_path, 
     ratios, rates = [], []
     for _ in range(7):
         times = []
-        for smoother in (Smoother(kind), None):
+        for smoother in (Smoother(kind), Smoother("none")):
             started = time.perf_counter()
             for frame in frames[:60]:
-                colorizer.colorize(frame, smoother=smoother)
+                to_uint8(colorize_frame(colorizer, to_tensor(frame)[None], smoother))
             times.append(time.perf_counter() - started)
         ratios.append(times[0] / times[1])
         rates.append([60 / t for t in times])
@@ -66,7 +70,7 @@ def test_smoothing_against_colouring_each_frame(kind, bar, colorizer, tmp_path, 
 def test_a_long_clip_takes_no_more_memory(colorizer, tmp_path, report):
     """Peak resident memory of the command line, of 2 minutes against 10 seconds."""
     weights = tmp_path / "model.safetensors"
-    colorizer.model.save(weights, size=89)
+    colorizer.model.save(weights)
     code = """
 import re, sys
 from pathlib import Path

@@ -1,0 +1,22 @@
+from .bins import ColorBins
+from .colorize import Colorizer
+from .data import load
+from .evaluation import evaluate
+from .methods import METHODS, Method
+from .targets import Classification, Regression
+from .training import TrainConfig, fit
+
+__version__: str
+
+__all__ = [
+    "METHODS",
+    "Classification",
+    "ColorBins",
+    "Colorizer",
+    "Method",
+    "Regression",
+    "TrainConfig",
+    "evaluate",
+    "fit",
+    "load",
+]

@@ -1,0 +1,151 @@
+"""The run folder: what it holds, how it is claimed, checkpointed, resumed and finished.
+
+run.json            what the run is: method, config, data and code; written first
+train.csv           step, loss and learning rate of every step; grows by appended rows
+checkpoint-000100/  model.safetensors and state.pt (optimizer, schedule, generators) of the last finished interval
+model.safetensors   the trained model
+train.json          duration, speed and provenance; written last: a run with this file is finished
+images.csv, ...     scores of every picture; metrics.json, written after them: the run is scored
+"""
+
+import csv
+import json
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from colorstudy._files import read_json, replacing, write_json
+from colorstudy._provenance import digest
+from colorstudy.model import Model
+
+DESCRIPTION, WEIGHTS, SUMMARY = "run.json", "model.safetensors", "train.json"
+_LOG = "train.csv"
+
+
+def history(run: str | Path) -> list[dict[str, float]]:
+    """The rows of a run's ``train.csv``: step, loss and learning rate of every step so far."""
+    with open(Path(run) / _LOG, newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def claim(folder: Path, description: dict[str, Any], overwrite: bool) -> bool:
+    """Claim `folder` for the run of that `description`, refusing another one unless `overwrite`; True if finished."""
+    description = json.loads(json.dumps(description))  # as it will be read back: a tuple is a list
+    description["hash"] = digest(description)
+    path = folder / DESCRIPTION
+    if path.exists():
+        difference = _difference(read_json(path), description)
+        if difference is not None and not overwrite:
+            advice = "take another folder, or overwrite=True"
+            raise ValueError(f"out_dir: {folder} holds another run, {difference}; {advice}")
+        if difference is not None:
+            print(f"{folder.name}: starting anew, {difference}", flush=True)
+            # A kill in between must leave the old run, unfinished: its mark goes first, its description changes last.
+            for name in (SUMMARY, WEIGHTS):
+                (folder / name).unlink(missing_ok=True)
+            for checkpoint in _checkpoints(folder):
+                _remove(checkpoint)
+            (folder / _LOG).unlink(missing_ok=True)
+    write_json(path, description)
+    return (folder / SUMMARY).exists()
+
+
+class Progress(NamedTuple):
+    """Where a training is: the next step, and the seconds that it took so far."""
+
+    step: int
+    seconds: float
+
+
+def save_checkpoint(folder: Path, progress: Progress, model: Model, *states: Any) -> None:
+    """Write a checkpoint with the `states`, of optimizer and schedule, whole or not at all; remove those before it."""
+    temporary, final = folder / ".checkpoint", folder / f"checkpoint-{progress.step:06d}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.save(temporary / WEIGHTS)
+    # Batches are a function of (seed, step); the generators are for layers that draw numbers, as dropout does.
+    generators = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+    content = {"progress": tuple(progress), "states": [s.state_dict() for s in states], "generators": generators}
+    try:
+        torch.save(content, temporary / "state.pt")
+    except RuntimeError as error:  # of its writer, when a disk is full
+        reason = " ".join(str(error).split())
+        raise OSError(f"{temporary / 'state.pt'}: expected to be written, got {reason}") from error
+    earlier = _checkpoints(folder)
+    temporary.rename(final)
+    for checkpoint in earlier:
+        _remove(checkpoint)
+
+
+def resume(folder: Path, model: Model, *states: Any, writes: bool = True) -> Progress:
+    """Load the last checkpoint, if any; if `writes`, cut the rows of ``train.csv`` after it."""
+    checkpoints, log = _checkpoints(folder), folder / _LOG
+    if not checkpoints:
+        if writes:
+            log.unlink(missing_ok=True)
+        return Progress(0, 0.0)
+    model.load_state_dict(Model.load(checkpoints[-1] / WEIGHTS).state_dict(), strict=True)
+    path = checkpoints[-1] / "state.pt"
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+        for state, saved in zip(states, content["states"], strict=True):
+            state.load_state_dict(saved)
+        torch.set_rng_state(content["generators"][0])
+        progress = Progress(*content["progress"])
+    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected the state of a checkpoint, got {type(error).__name__}: {reason}") from None
+    if torch.cuda.is_available() and len(content["generators"]) > 1:
+        torch.cuda.set_rng_state_all(content["generators"][1:])
+    if writes:
+        rows = log.read_bytes().splitlines(keepends=True)
+        with replacing(log) as whole:
+            whole.write_bytes(b"".join(rows[: progress.step + 1]))
+        print(f"{folder.name}: resumed at step {progress.step}", flush=True)
+    return progress
+
+
+def log(folder: Path, first_step: int, losses: list[float], rates: list[float]) -> None:
+    """Append the losses and learning rates of the steps from `first_step` on to ``train.csv``."""
+    path = folder / _LOG
+    new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(["step", "loss", "learning_rate"])
+        writer.writerows(zip(range(first_step, first_step + len(losses)), losses, rates, strict=True))
+
+
+def finish(folder: Path, model: Model, summary: dict[str, Any]) -> None:
+    """Write the trained model and, last, the `summary` that marks the run as trained."""
+    model.save(folder / WEIGHTS)
+    losses = [row["loss"] for row in history(folder)[-50:]]
+    write_json(folder / SUMMARY, summary | {"loss": sum(losses) / len(losses)})
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
+    """The first field in which two run descriptions differ, in words."""
+    for name, value in new.items():
+        if name == "hash" and not prefix:
+            continue
+        if isinstance(value, dict) and isinstance(old.get(name), dict):
+            found = _difference(old[name], value, f"{prefix}{name}.")
+            if found is not None:
+                return found
+        elif old.get(name) != value:
+            return f"{prefix}{name} was {old.get(name)!r} and is now {value!r}"
+    return None
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
+
+
+def _remove(checkpoint: Path) -> None:
+    """Out of sight first, so that a kill in between leaves no half of a checkpoint."""
+    temporary = checkpoint.with_name(".checkpoint")
+    shutil.rmtree(temporary, ignore_errors=True)
+    checkpoint.rename(temporary)
+    shutil.rmtree(temporary)

@@ -1,0 +1,178 @@
+"""The figures of the paper: each draws on ``ax`` (a new one by default) and returns it; `save` writes files."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from colorstudy._checks import extra, require
+from colorstudy._files import replacing
+from colorstudy.bins import ColorBins
+from colorstudy.color import merge
+from colorstudy.study.tables import LABELS
+
+with extra("study"):
+    from matplotlib.pyplot import Axes, Figure, MaxNLocator, subplots
+
+COLORS = {"gray": "0.6", "random": "0.35", "l2": "#3b6fb6", "class": "#e08a1e", "full": "#b3254a"}
+"""One colour a method, the same in every figure; others take the cycle's."""
+
+
+def chroma_plane(bins: ColorBins, ax: Axes | None = None) -> Axes:
+    """The bins in the chroma plane, each in its own colour at lightness 60; unreachable ones are hollow."""
+    ax = _plane(bins, ax, (5, 5))
+    chroma = bins.centers.T[None, :, None, :]  # (1, 2, 1, Q)
+    rgb = merge(torch.full_like(chroma[:, :1], 60), chroma, bins.space)[0, :, 0].T.numpy()
+    (x, y), reachable = bins.centers.T.numpy(), bins.reachable.numpy()
+    # Markers as wide as the grid is fine, whatever the size of the axes.
+    step, inches = np.diff(np.unique(x)).min(), ax.figure.bbox.width / ax.figure.dpi
+    size = (0.8 * step * ax.get_position().width * inches * 72 / np.ptp(ax.get_xlim())) ** 2
+    ax.scatter(x[reachable], y[reachable], size, rgb[reachable], marker="s", linewidths=0)
+    ax.scatter(x[~reachable], y[~reachable], size / 2, "none", marker="s", edgecolors="0.6", linewidths=0.8)
+    return ax
+
+
+def on_plane(values: torch.Tensor, bins: ColorBins, ax: Axes | None = None, *, label: str, **options: Any) -> Axes:
+    """A number a bin (Q,) as a map of the chroma plane, white where it is nan; `options` as ``cmap`` of ``imshow``."""
+    require(values.shape == (len(bins),), "values", f"shape ({len(bins)},)", tuple(values.shape))
+    ax = _plane(bins, ax, (5.6, 5))
+    centers = bins.centers.numpy().astype(float)
+    steps = np.array([np.diff(np.unique(coordinate)).min() for coordinate in centers.T])
+    places = np.rint((centers - centers.min(0)) / steps).astype(int)
+    grid = np.full(places.max(0) + 1, np.nan)
+    grid[tuple(places.T)] = values
+    left, bottom = low = centers.min(0) - steps / 2
+    right, top = low + grid.shape * steps
+    drawn = ax.imshow(grid.T, origin="lower", interpolation="nearest", extent=(left, right, bottom, top), **options)
+    ax.figure.colorbar(drawn, ax=ax, shrink=0.8, label=label)
+    return ax
+
+
+def pictures(rows: Mapping[str, Sequence[np.ndarray]], *, titles: Sequence[str] = (), side: float = 1.5) -> Figure:
+    """Pictures (H, W, 3), `side` inches wide: a labelled row for each entry, all as long; `titles` of the columns."""
+    counts = {len(row) for row in rows.values()}
+    require(len(counts) == 1 and counts != {0}, "rows", "as many pictures in each", sorted(counts))
+    (n,) = counts
+    height, width = np.shape(next(iter(rows.values()))[0])[:2]
+    size = (n * side + 0.9, len(rows) * side * height / width + 0.25)
+    figure, axes = subplots(len(rows), n, figsize=size, squeeze=False, gridspec_kw={"wspace": 0.03, "hspace": 0.03})
+    for line, (label, row) in zip(axes, rows.items()):
+        for ax, picture in zip(line, row):
+            interpolation = "nearest" if min(np.shape(picture)[:2]) < 100 else "antialiased"
+            ax.imshow(picture, interpolation=interpolation, aspect="auto")
+            ax.set(xticks=[], yticks=[])
+            ax.spines[:].set_visible(False)
+        line[0].set_ylabel(label, rotation=0, ha="right", va="center", labelpad=6)
+    for ax, title in zip(axes[0], titles):
+        ax.set_title(title, fontsize=8)
+    return figure
+
+
+def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth: float | None = None) -> Axes:
+    """One score of `tables.main_table`: a dot and its 95 % interval a method, and the truth's value as a line."""
+    ax = _axes(ax, (3.4, 2.4), score)
+    for place, row in enumerate(table.to_dict("records")):
+        color = COLORS.get(row["method"].partition(",")[0], "0.25")  # what follows a comma says how it was decoded
+        ax.plot([row[f"{score}_low"], row[f"{score}_high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
+        ax.plot(row[score], place, "o", color=color, ms=6)
+    if truth is not None:
+        ax.axvline(truth, color="0.3", lw=1, ls=":")
+        ax.annotate("truth", (truth, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8, color="0.3")
+    ax.set(yticks=range(len(table)), yticklabels=table["method"], ylim=(len(table) - 0.4, -0.6))
+    return ax
+
+
+def effects(table: pd.DataFrame, score: str, ax: Axes | None = None) -> Axes:
+    """One score of `tables.effects_table` by group: a dot and its 95 % interval a variant, filled if it is decided."""
+    ax = _axes(ax, (4.5, 4), f"change of\n{LABELS.get(score, score)}")
+    ax.axvline(0, color="0.3", lw=1, ls=":")
+    labels, place = {}, 0.0
+    for group, rows in table[table["score"] == score].groupby("group", sort=False):
+        labels[place] = str(group)
+        for row in rows.to_dict("records"):
+            place -= 1
+            ax.plot([row["low"], row["high"]], [place, place], color="0.45", lw=2, solid_capstyle="butt")
+            ax.plot(row["mean"], place, "o", c="#b3254a", ms=6, mfc="white" if row["verdict"] == "undecided" else None)
+            base = f"{row['base']}: " if rows["base"].nunique() > 1 else ""
+            labels[place] = textwrap.fill(base + row["change"], 48)
+        place -= 1.4
+    ax.set(yticks=list(labels), yticklabels=labels.values(), ylim=(place + 0.6, 0.8))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.tick_params(axis="y", labelsize=9)
+    for tick in ax.yaxis.get_major_ticks():
+        if tick.label1.get_text() in set(table["group"]):
+            tick.label1.set_fontweight("bold")
+            tick.tick1line.set_visible(False)
+    return ax
+
+
+def against(table: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
+    """Two scores of `tables.main_table` against each other: a named dot a method, with both 95 % intervals."""
+    ax = _axes(ax, (8, 5), x, y)
+    for i, row in enumerate(table.to_dict("records")):
+        at, color = (row[x], row[y]), COLORS.get(row["method"], f"C{i % 10}")
+        ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, color=color, lw=1, alpha=0.35)
+        ax.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], color=color, lw=1, alpha=0.35)
+        ax.plot(*at, "o", color=color, ms=6)
+        ax.annotate(row["method"], at, (5, 4), textcoords="offset points", fontsize=9, color=color)
+    return ax
+
+
+def curves(
+    table: pd.DataFrame, x: str, y: str, ax: Axes | None = None, *, by: str = "method", labels: Mapping[str, str] = {}
+) -> Axes:
+    """Column `y` against `x`, a line for each value of `by`; a band from ``<y>_low`` to ``<y>_high`` if given."""
+    ax = _axes(ax, (4, 3), labels.get(x, x), labels.get(y, y))
+    for name, part in table.groupby(by, sort=False):
+        part = part.sort_values(x)
+        (line,) = ax.plot(part[x], part[y], "o-", ms=3.5, color=COLORS.get(str(name)), label=name)
+        if f"{y}_low" in part:
+            ax.fill_between(part[x], part[f"{y}_low"], part[f"{y}_high"], color=line.get_color(), alpha=0.15, lw=0)
+    return ax
+
+
+def verdicts(ledger: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """How far each effect of `claims.ledger` is beyond its margin, in half widths of its interval; grey: within 1."""
+    words = "effect in the claimed direction, in half widths of its interval (12 or more: cut)"
+    ax = _axes(ax, (9, 0.6 + 0.3 * len(ledger)), words)
+    beyond = (ledger["effect"] - ledger["margin"]) * np.where(ledger["claimed"] == "above", 1, -1)
+    shown = (2 * beyond / (ledger["high"] - ledger["low"])).clip(-12, 12)
+    places = np.arange(len(ledger))[::-1]
+    for name, color in {"holds": "#2e7d4f", "fails": "#b3254a", "undecided": "0.6"}.items():
+        mine = (ledger["verdict"] == name).to_numpy()
+        ax.barh(places[mine], shown[mine], 0.6, color=color, label=f"{name}: {mine.sum()}")
+    ax.axvspan(-1, 1, color="0.93", zorder=0)
+    ax.axvline(0, color="0.3", lw=1)
+    ax.set(yticks=places, yticklabels=ledger["test"], xlim=(-12.5, 12.5))
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    return ax
+
+
+def save(figure: Figure | Axes, path: str | Path) -> Path:
+    """Write a figure, whole or not at all, in the format that the suffix of `path` names, and return `path`."""
+    metadata = {"Software": None} if Path(path).suffix == ".png" else None  # so that the same figure is the same file
+    with replacing(path) as temporary:
+        figure.figure.figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata=metadata)  # of a subfigure, too
+    return Path(path)
+
+
+def _axes(ax: Axes | None, size: tuple[float, float], x: str, y: str = "") -> Axes:
+    """`ax`, or a new one, with these scores or words on its axes."""
+    ax = ax if ax is not None else subplots(figsize=size, layout="constrained")[1]
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="x", color="0.9")
+    ax.set(xlabel=LABELS.get(x, x), ylabel=LABELS.get(y, y), axisbelow=True)
+    return ax
+
+
+def _plane(bins: ColorBins, ax: Axes | None, size: tuple[float, float]) -> Axes:
+    ax = _axes(ax, size, *("a*", "b*") if bins.space == "lab" else ("U", "V"))
+    low, high = bins.centers.min().item(), bins.centers.max().item()
+    limits = (low - 0.06 * (high - low), high + 0.06 * (high - low))
+    ax.set(aspect="equal", xlim=limits, ylim=limits)
+    ax.grid(False)
+    return ax

@@ -1,0 +1,157 @@
+"""The tables of the paper: every one is a DataFrame first, with an interval on every number."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas import DataFrame
+
+from colorstudy._checks import extra, require, require_columns
+from colorstudy._files import table_of, write_text
+from colorstudy.methods import Variant
+from colorstudy.study.bootstrap import bootstrap, holm, paired
+from colorstudy.study.scores import SCORES, Scores
+
+LABELS, SYSTEMS = (  # the scores in words; what each row of the table of systems is
+    {row["name"]: row["words"] for row in table_of(__file__) if row["kind"] == kind} for kind in ("score", "system")
+)
+HEADLINE = [*LABELS][:9]  # the scores of the main table, up to chroma_ratio
+
+
+def intervals_by(table: DataFrame, keys: Sequence[str], scores: Scores, *, samples: int = 2000) -> DataFrame:
+    """Set-level scores of groups of a per-image table, with 95 % bootstrap intervals over images and seeds.
+
+    A group has the same values of `keys` (nan is one, too); all are resampled with the same random numbers. The columns
+    are `keys`, ``score`` and those of `bootstrap`, a row for each group and score, in the order in which they come.
+    """
+    require_columns(table, keys, "table")
+    require(len(table) > 0, "table", "at least one row", "none")
+    groups = list(table.groupby(list(keys), sort=False, dropna=False))
+    about = DataFrame([values for values, _ in groups for _ in scores], columns=list(keys))
+    found = pd.concat([bootstrap(group, scores, samples=samples) for _, group in groups])
+    return about.join(found.rename_axis("score").reset_index())
+
+
+def wide(table: DataFrame) -> DataFrame:
+    """`intervals_by` with one row a group: its keys, ``seeds``, ``images``; ``<score>``, ``<score>_low``, ``_high``."""
+    keys = [*table.columns[: list(table).index("score")], "seeds", "images"]
+    rows = []
+    for values, group in table.groupby(keys, sort=False, dropna=False):
+        row = dict(zip(keys, values))
+        for score, mean, low, high in group[["score", "mean", "low", "high"]].itertuples(index=False):
+            row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
+        rows.append(row)
+    return DataFrame(rows)
+
+
+def main_table(
+    scores: DataFrame, methods: list[str], names: list[str] = HEADLINE, *, known: Scores = SCORES, samples: int = 2000
+) -> DataFrame:
+    """`wide` intervals of set-level scores, a row for each of `methods`; a ``ValueError`` if one has no scores.
+
+    `scores` are per image, as `grid.scores` gives them; `known` says what `names` mean.
+    """
+    rows = pd.concat([_of(scores, method) for method in methods])
+    return wide(intervals_by(rows, ["method"], {name: known[name] for name in names}, samples=samples))
+
+
+def paired_table(
+    scores: DataFrame, pairs: list[tuple[str, str]], names: list[str], *, known: Scores = SCORES, samples: int = 2000
+) -> DataFrame:
+    """Differences between two methods on the same images: a row for each of `pairs`, first minus second, and score.
+
+    Columns: ``difference``, ``score``, then those of `paired` and `judged`. Arguments are those of `main_table`.
+    """
+    # More, if needed: a p-value is at least 1 / samples, which has to stay under 0.05 after Holm's correction.
+    samples = max(samples, 40 * len(pairs) * len(names))
+    chosen = {name: known[name] for name in names}
+    parts = [paired(_of(scores, a), _of(scores, b), chosen, samples=samples) for a, b in pairs]
+    table = pd.concat(parts, keys=[f"{a} - {b}" for a, b in pairs], names=["difference", "score"])
+    return judged(table.reset_index())
+
+
+def judged(table: DataFrame) -> DataFrame:
+    """`table` of differences with Holm's p-values of ``sign`` and a ``verdict``, "undecided" where these are > 0.05."""
+    corrected = holm(table["sign"])
+    sure = corrected <= 0.05
+    verdict = np.select([sure & (table["mean"] > 0), sure & (table["mean"] < 0)], ["higher", "lower"], "undecided")
+    return table.assign(sign_holm=corrected, verdict=verdict)
+
+
+def effects_table(
+    scores: DataFrame, variants: Mapping[str, Variant], names: list[str], *, samples: int = 2000
+) -> DataFrame:
+    """What each variant changes: its scores minus those of its base, on the same images and seeds.
+
+    Columns ``group``, ``base``, ``variant``, ``change`` (in words), then those of `paired_table` from ``score`` on.
+    Variants of which `scores` holds no runs have no row; a ``ValueError`` if none has.
+    """
+    run = {*scores["method"]}
+    chosen = {name: variant for name, variant in variants.items() if {name, variant.base} <= run}
+    got = f"only {sorted(run)}; a profile without any skips this notebook"
+    require(len(chosen) > 0, "scores", f"runs of a variant and its base, some of {list(variants)}", got)
+    about = [(v.group, v.base, name, v.words) for name, v in chosen.items() for _ in names]
+    table = paired_table(scores, [(name, v.base) for name, v in chosen.items()], names, samples=samples)
+    return DataFrame(about, columns=["group", "base", "variant", "change"]).join(table.drop(columns="difference"))
+
+
+def published() -> DataFrame:
+    """Table 1 of Zhang et al. 2016, as printed, of other pictures and budgets, in percent; "amt" is people fooled."""
+    return pd.read_csv(Path(__file__).with_name("zhang2016_table1.csv"))
+
+
+def beside_published(table: DataFrame) -> DataFrame:
+    """The AuC of `main_table` and `published`, in percent; what only one side has is empty on the other."""
+    columns = {"auc": "AuC, theirs", "auc_rebalanced": "AuC, rebalanced, theirs", "amt_fooled": "people fooled, theirs"}
+    theirs = published()[["method", *columns]].rename(columns=columns | {"method": "theirs"})
+    order = {name: i for i, name in enumerate(theirs["theirs"])}
+    percent = table[["method", "seeds", "images"]].join(100 * table.filter(regex="^auc"))
+    ours = readable(percent, ["auc", "auc_rebalanced"]).rename(columns={"method": "ours"})
+    ours.insert(1, "theirs", ours["ours"].map({name: name for name in order} | {"l2-ft": "l2 fine-tuned"}))
+    both = ours.merge(theirs, on="theirs", how="outer", sort=False)
+    both = both.sort_values("theirs", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    return both.astype({"seeds": "Int64", "images": "Int64"}).astype(object).where(both.notna(), "")
+
+
+def with_interval(mean: float, low: float, high: float, show: str = ".3f") -> str:
+    """A number with its interval in text, such as ``0.861 [0.831, 0.892]``; `show` is a format specification."""
+    return f"{mean:{show}} [{low:{show}}, {high:{show}}]"
+
+
+def readable(table: DataFrame, names: Sequence[str]) -> DataFrame:
+    """`main_table` for reading: one column a score, ``mean [low, high]``."""
+    told = table[["method", "seeds", "images"]].copy()
+    for name in names:
+        show = ".1f" if table[name].abs().max() >= 10 else ".3f"
+        numbers = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
+        told[LABELS[name]] = [with_interval(mean, low, high, show) for mean, low, high in numbers]
+    return told
+
+
+def save(table: DataFrame, path: str | Path) -> Path:
+    """Write `table` as ``<path>.csv`` and ``.md`` (`path` without suffix); return the CSV."""
+    path = Path(path)
+    require(path.suffix == "", "path", "no suffix", path.suffix)
+    write_text(path.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
+    write_text(path.with_suffix(".md"), markdown(table))
+    return path.with_suffix(".csv")
+
+
+def markdown(table: DataFrame) -> str:
+    """`table` in Markdown, numbers to four significant digits."""
+    cells = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in table.to_numpy(object)]
+    lines = [[str(name) for name in table], ["---"] * len(table.columns), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(table: DataFrame) -> str:
+    """`table` as a LaTeX tabular with the rules of booktabs, numbers to four significant digits."""
+    with extra("study"):  # pandas needs Jinja for this
+        return table.to_latex(index=False, escape=True, float_format="%.4g", na_rep="nan")
+
+
+def _of(scores: DataFrame, method: str) -> DataFrame:
+    found = scores[scores["method"] == method]
+    require(len(found) > 0, "scores", f"rows of {method!r}", f"only {sorted(scores['method'].unique())}")
+    return found

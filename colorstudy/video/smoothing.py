@@ -1,0 +1,161 @@
+"""Colour clips, with averages over frames of what a network predicts, so that their colours flicker less."""
+
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file
+from tqdm.auto import tqdm
+
+from colorstudy._checks import require, require_choice
+from colorstudy._files import read_json, sha256, write_json, write_tensors
+from colorstudy.color import split, to_tensor, to_uint8
+from colorstudy.colorize import Colorizer
+from colorstudy.filters import downscale
+from colorstudy.video.files import Clip, Frame, encoded, joined, write
+from colorstudy.video.flow import estimate, is_cut, warp
+
+SMOOTHINGS = ("none", "exponential", "flow")
+"""The kinds of `Smoother`."""
+
+
+class Smoother:
+    """Averages predictions over the frames of one clip, which come one after the other; "none" leaves them.
+
+    "exponential" is the kernel of Billaut et al. 2018: p_t = sum over i = 0..20 of p_(t-i) exp(-0.2 i), normalised, at
+    the cost of one addition and one subtraction a frame. "flow" fetches the average so far along the optical flow and
+    lets go of what is newly visible. Its kernel has no last frame, as what was moved cannot be subtracted: of `frames`
+    20 and `decay` 0.2, both at least 0, the weights left over sum to 1.5 %. No average goes across a cut.
+    """
+
+    def __init__(self, kind: str = "exponential", *, frames: int = 20, decay: float = 0.2) -> None:
+        require_choice(kind, SMOOTHINGS, "kind")
+        require(frames >= 0, "frames", "an integer >= 0", frames)
+        require(decay >= 0, "decay", "a number >= 0", decay)
+        self.kind, self.frames, self.keep = kind, frames, torch.tensor(-float(decay)).exp().item()
+        self.load_state_dict({})
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Go on where the smoother of that state was; an empty one begins a new clip."""
+        self._grey = state.get("grey", torch.empty(0))  # (H, W), of the frame before
+        self._sum = state.get("sum", torch.empty(0)).clone()  # (1, C + 1, h, w), weighted; the last map is of weights
+        self._recent = deque(state.get("recent", torch.empty(0))[:, None])  # (1, C + 1, h, w) each
+
+    def __call__(self, lightness: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        """The average of a `prediction` (1, C, h, w) with those before; `lightness` (1, 1, H, W) is of all one size."""
+        if self.kind == "none":
+            return prediction
+        one = lightness.shape[:2] == (1, 1) and prediction.ndim == 4 and len(prediction) == 1
+        require(one, "prediction", "one frame, (1, C, h, w), of lightness (1, 1, H, W)", tuple(prediction.shape))
+        before, self._grey = self._grey, downscale(lightness, 256 / min(lightness.shape[-2:]))[0, 0]
+        now = F.pad(prediction, (0, 0, 0, 0, 0, 1), value=1.0)
+        if not len(before) or is_cut(before, self._grey):
+            self._sum, self._recent = now.clone(), deque()
+        elif self.kind == "flow":
+            flow, visible = estimate(before, self._grey).resized((now.shape[-2], now.shape[-1]))
+            self._sum = warp(self._sum[0], flow)[None] * (self.keep * visible.to(now)) + now
+        else:
+            self._sum.mul_(self.keep).add_(now)
+        if self.kind == "exponential":
+            self._recent.append(now)
+            if len(self._recent) > self.frames + 1:
+                self._sum.sub_(self._recent.popleft(), alpha=self.keep ** (self.frames + 1))
+        return self._sum[:, :-1] / self._sum[:, -1:]
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """All that `load_state_dict` needs to go on after the last frame."""
+        return {"grey": self._grey, "sum": self._sum, "recent": torch.cat([self._sum[:0], *self._recent])}
+
+
+def colorize_frame(colorizer: Colorizer, rgb: torch.Tensor, smoother: Smoother) -> torch.Tensor:
+    """The next frame (1, 3, H, W) of a clip, sRGB in [0, 1], coloured, and smoothed with those before."""
+    lightness, _ = split(rgb.to(colorizer.device), colorizer.space)
+    return colorizer.render(lightness, smoother(lightness, colorizer.predict(lightness))).to(rgb.device)
+
+
+def colorize_frames(colorizer: Colorizer, frames: torch.Tensor, smoothing: str = "none") -> torch.Tensor:
+    """The frames (T, 3, H, W) of a clip, sRGB in [0, 1], coloured; `smoothing` is one of `SMOOTHINGS`."""
+    smoother = Smoother(smoothing)
+    return torch.cat([colorize_frame(colorizer, frame, smoother) for frame in frames.split(1)])
+
+
+def colorize_clip(
+    source: Clip | str | os.PathLike,
+    out: str | os.PathLike,
+    colorizer: Colorizer,
+    *,
+    smoothing: str = "flow",
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+    segment: int = 128,
+) -> Path:
+    """Colour a clip, what colours it has ignored and its sound copied, to a .mkv, .mov or .mp4 file `out`; its path.
+
+    The video is H.264 (CRF 18, BT.709) with the times, the size and the shape of pixels of the source, upright; with
+    full chroma (4:4:4) where a side is odd, else 4:2:0, which everything plays. `smoothing` is a kind of `Smoother`.
+    `resume` goes on where an earlier call was interrupted, at a loss of at most `segment` frames; without, what is left
+    of it is removed. A ``ValueError`` if `source` is no whole clip, the earlier call had other arguments, or `out`
+    cannot hold the sound; a ``FileExistsError`` if `out` exists, without `overwrite`; an ``OSError`` if writing fails.
+    """
+    clip, out = source if isinstance(source, Clip) else Clip(source), Path(out)
+    smoother = Smoother(smoothing)
+    require(out.suffix.lower() in (".mkv", ".mov", ".mp4"), "out", "a file of one of .mkv, .mov, .mp4", out)
+    require(segment >= 1, "segment", "at least 1 frame", segment)
+    require(not (out.exists() and out.samefile(clip.path)), "out", "another file than the source", out)
+    if out.exists() and not overwrite:
+        raise FileExistsError(f"out: expected a new file, or overwrite, got {out}, which exists")
+    job = {"source": sha256(clip.path), "model": colorizer.model.checksum, "size": colorizer.size}
+    job |= {"options": colorizer.options, "smoothing": smoothing, "segment": segment, "av": version("av")}
+
+    def colored(frame: Frame) -> Frame:
+        rgb = colorize_frame(colorizer, to_tensor(frame.pixels)[None], smoother)
+        return Frame(to_uint8(rgb)[0], frame.pts)
+
+    with _resumable(out, job, resume) as (folder, after):
+        state = load_file(after, str(colorizer.device)) if after.exists() else {}
+        done = int(state.pop("done", 0)) * segment
+        smoother.load_state_dict(state)
+        rest = islice(enumerate(clip.frames()), done, None)
+        bar = tqdm(rest, total=clip.length or None, initial=done, unit="frame", disable=not progress)
+        for number, frames in groupby(bar, lambda numbered: numbered[0] // segment):  # into NUT, which keeps all times
+            write(folder / f"{number:06}.nut", encoded, (colored(frame) for _, frame in frames), clip.form)
+            write_tensors(after, smoother.state_dict() | {"done": torch.tensor(number + 1)})
+        write(out, joined, sorted(folder.glob("[0-9]*.nut")), clip)
+        after.unlink()
+    return out
+
+
+@contextmanager
+def _resumable(out: Path, job: dict[str, Any], resume: bool) -> Iterator[tuple[Path, Path]]:
+    """The folder of the segments of `out`, held alone and cleared of other jobs, and in it the file of the state."""
+    folder = out.with_name(f".{out.name}.parts")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, record, after = FileLock(folder / "lock"), folder / "job.json", folder / "state.safetensors"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"out: expected a clip that no other process makes, got {out}") from None
+    try:
+        if resume and record.exists():
+            found = read_json(record)
+            other = [name for name in job if found.get(name) != job[name]]
+            require(not other, "resume", f"segments of the same {' and '.join(other)}", f"others in {folder}")
+        else:
+            for path in {*folder.iterdir()} - {folder / "lock"}:
+                path.unlink()
+            write_json(record, job)
+        yield folder, after
+    finally:
+        lock.release()
+        if not after.exists():  # nothing to go on from
+            shutil.rmtree(folder)

@@ -1,0 +1,198 @@
+"""Baselines against closed forms, and the per-image table of colorizers whose scores are known."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from colorstudy.bins import ColorBins
+from colorstudy.color import split, to_tensor
+from colorstudy.data import ImageBank
+from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency, rare
+from colorstudy.study.scores import SCORES, aggregate
+
+
+@pytest.fixture(scope="module")
+def bank():
+    """Seven smooth colour pictures to train on and five to test on, of 24 pixels."""
+    small = np.random.default_rng(0).integers(0, 256, (12, 4, 4, 3), np.uint8)
+    images = np.stack([np.array(Image.fromarray(s).resize((24, 24), Image.Resampling.BICUBIC)) for s in small])
+    names = tuple(f"{i}.png" for i in range(12))
+    return ImageBank("tiny", images, names, ("train",) * 7 + ("test",) * 5, "hash", {}, ())
+
+
+@pytest.fixture(scope="module")
+def true(bank):
+    return to_tensor(bank.test.images)
+
+
+class Truth:
+    """Cheats."""
+
+    def colorize(self, image):
+        return image
+
+
+class Recorded:
+    """Gray, with a record of what it was asked for."""
+
+    def __init__(self):
+        self.seen = []
+
+    def colorize(self, image):
+        self.seen.append(image)
+        return Gray().colorize(image)
+
+
+def test_the_table_has_a_row_a_test_picture(bank):
+    table = evaluate(Gray(), bank)
+    assert table.index.name == "image" and list(table.index) == list(bank.test.names)
+    columns = {"auc", "rmse", "psnr", "ssim", "ciede2000", "colorfulness", "colorfulness_true", "chroma", "chroma_true"}
+    columns |= {"rebalanced_hits", "rebalanced_weight", "tail_hits", "tail_weight", "roughness", "roughness_true"}
+    assert set(table.columns) == columns | {"rare", "rare_true"}
+    assert table.dtypes.map(lambda dtype: dtype.kind == "f").all() and np.isfinite(table).all(axis=None)
+    assert set(aggregate(table).index) == set(SCORES)
+
+
+def test_rare_bins_hold_at_most_their_share():
+    counts = torch.tensor([50, 3, 0, 40, 2, 5])
+    assert rare(counts).tolist() == [False, True, True, False, True, False]
+    assert rare(counts, 0.1).tolist() == [False, True, True, False, True, True]
+
+
+def test_a_subset_may_be_thinned_evenly(bank):
+    names = list(evaluate(Gray(), bank).index)
+    few = list(evaluate(Gray(), bank, most=2).index)
+    assert few == [names[0], names[-1]] and list(evaluate(Gray(), bank, most=99).index) == names
+    with pytest.raises(ValueError, match=r"^most: expected a number of pictures >= 1, got 0"):
+        evaluate(Gray(), bank, most=0)
+
+
+def test_either_subset_can_be_scored(bank):
+    assert list(evaluate(Gray(), bank, "train").index) == list(bank.train.names)
+    with pytest.raises(ValueError, match=r"^subset: expected one of \['test', 'train'\], got 'val'"):
+        evaluate(Gray(), bank, "val")
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
+def test_the_size_of_batches_changes_no_score(bank, true, batch_size):
+    recorded = Recorded()
+    table = evaluate(recorded, bank, batch_size=batch_size)
+    assert [len(batch) for batch in recorded.seen] == [len(part) for part in true.split(batch_size)]
+    assert torch.equal(torch.cat(recorded.seen), true)
+    pd.testing.assert_frame_equal(table, evaluate(Gray(), bank), rtol=1e-4)
+
+
+def test_the_truth_is_perfect(bank):
+    table = evaluate(Truth(), bank)
+    assert np.allclose(table["auc"], 1) and np.allclose(table["ssim"], 1)
+    assert np.isinf(table["psnr"]).all() and np.allclose(table[["rmse", "ciede2000"]], 0)
+    scores = aggregate(table)
+    assert scores["auc"] == pytest.approx(1) and scores["auc_rebalanced"] == pytest.approx(1)
+    assert scores["colorfulness_ratio"] == pytest.approx(1) and scores["chroma_ratio"] == pytest.approx(1)
+
+
+def test_gray_has_the_scores_of_its_closed_forms(bank, true):
+    table = evaluate(Gray(), bank)
+    chroma = split(true)[1].norm(dim=1)  # (B, H, W): the distance from grey is the chroma of the truth
+    expected = 1 - chroma.clamp(max=150).mean((1, 2)) / 150
+    assert np.allclose(table["auc"], expected, atol=1e-4)
+    assert table["colorfulness"].max() < 0.1 and table["chroma"].max() < 0.1
+    assert np.allclose(table["rmse"], (chroma.square().mean((1, 2)) / 2).sqrt(), rtol=1e-3)
+    weights = inverse_frequency(bank, ColorBins.in_gamut())[ColorBins.in_gamut().nearest(split(true)[1])]
+    pooled = (weights * (1 - chroma.clamp(max=150) / 150)).sum() / weights.sum()
+    assert aggregate(table)["auc_rebalanced"] == pytest.approx(pooled.item(), abs=1e-4)
+
+
+def test_gray_keeps_lightness(true):
+    grey = Gray().colorize(true)
+    assert (grey.amax(1) - grey.amin(1)).max() < 1e-3
+    assert torch.allclose(split(grey)[0], split(true)[0], atol=1e-2)
+
+
+def test_gray_of_an_array(bank, true):
+    picture = gray(bank.test.images[0])
+    assert picture.shape == (24, 24, 3) and picture.dtype == np.uint8 and np.ptp(picture, axis=2).max() <= 1
+    lightness = split(to_tensor(picture))[0]
+    assert torch.allclose(lightness, split(true[0])[0], atol=0.5)
+
+
+def test_random_gives_the_colours_of_training_pictures(bank):
+    """Of a picture without detail, the colours are those of one training picture wherever they are in gamut."""
+    grey = torch.full((4, 3, 24, 24), 0.5)
+    colored = baseline("random", bank, seed=3).colorize(grey)
+    train = split(to_tensor(bank.train.images))[1]
+    for picture in colored:
+        inside = ((picture > 0) & (picture < 1)).all(0)
+        distance = (split(picture)[1] - train).norm(dim=1)[:, inside]  # (7, pixels)
+        assert inside.sum() > 50 and distance.amax(1).min() < 0.1
+
+
+def test_random_repeats_with_its_seed(bank):
+    first, again, other = (evaluate(baseline("random", bank, seed), bank) for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert not np.allclose(first["auc"], other["auc"])
+    assert (first["colorfulness"] > 1).all()
+
+
+def test_random_depends_on_no_batch_size(bank):
+    whole, single = (evaluate(baseline("random", bank, 0), bank, batch_size=n) for n in (16, 1))
+    pd.testing.assert_frame_equal(whole, single, rtol=1e-4)
+
+
+def test_random_gives_every_picture_every_colour():
+    """Whatever its place in the batch, a picture is as likely to get the first training picture as the last."""
+    images = np.zeros((2, 2, 2, 3), np.uint8)
+    images[0], images[1] = (200, 60, 60), (60, 60, 200)
+    grey = torch.full((2, 3, 2, 2), 0.4)
+    pairs = set()
+    for seed in range(30):
+        colored = RandomColors(images, seed).colorize(grey)[:, :, 0, 0]
+        pairs.add(tuple("red" if r > b else "blue" for r, _, b in colored.tolist()))
+    assert pairs == {("red", "red"), ("red", "blue"), ("blue", "red"), ("blue", "blue")}
+
+
+def test_random_leaves_the_global_generators_alone(bank):
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002 - the global state is what is tested
+    evaluate(baseline("random", bank, 0), bank)
+    assert np.array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[1])
+
+
+def test_inverse_frequency_is_that_of_the_smoothed_counts(bank):
+    bins = ColorBins.in_gamut()
+    weights = inverse_frequency(bank, bins)
+    assert weights.shape == (313,) and weights.dtype == torch.float32
+    assert weights.isfinite().all() and (weights > 0).all()
+    rgb = to_tensor(bank.images)
+    counts = torch.bincount(bins.nearest(split(rgb)[1]).flatten(), minlength=313).double()
+    kernel = torch.exp(-(torch.cdist(bins.centers.double(), bins.centers.double()) ** 2) / 50)
+    p = kernel @ counts / (kernel @ counts).sum()
+    seen = p > 1e-6
+    product = (weights.double() * p)[seen]
+    assert seen.sum() > 100 and torch.allclose(product, product[0], rtol=1e-4)  # w is proportional to 1 / p
+    assert (p * weights.double()).sum().item() == pytest.approx(1, rel=1e-3)
+
+
+def test_inverse_frequency_is_of_the_whole_bank(bank):
+    bins = ColorBins.in_gamut()
+    changed = bank.images.copy()
+    changed[-1] = (255, 0, 0)
+    other = ImageBank(bank.name, changed, bank.names, bank.split, bank.hash, {}, ())
+    assert not torch.allclose(inverse_frequency(other, bins), inverse_frequency(bank, bins))
+
+
+def test_baselines_are_named(bank):
+    assert BASELINES == ("gray", "random")
+    assert isinstance(baseline("gray", bank, 0), Gray)
+    with pytest.raises(
+        ValueError, match=r"^name: expected one of \['gray', 'random'\], got 'grey'; did you mean 'gray'\?"
+    ):
+        baseline("grey", bank, 0)
+
+
+def test_a_bank_without_test_pictures_is_refused(bank):
+    lone = ImageBank("lone", bank.images, bank.names, ("train",) * 12, "hash", {}, ())
+    with pytest.raises(ValueError, match=r"lone: expected at least one test picture"):
+        evaluate(Gray(), lone)

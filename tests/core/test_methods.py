@@ -1,0 +1,514 @@
+"""Named methods and their variants, and the open door: networks and targets that are not ours."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from colorstudy import prior
+from colorstudy.bins import ColorBins
+from colorstudy.color import to_tensor
+from colorstudy.colorize import Colorizer
+from colorstudy.data import ImageBank
+from colorstudy.methods import METHODS, VARIANTS, Method, get
+from colorstudy.model import LostCenter, Model
+from colorstudy.targets import Regression
+from colorstudy.training import TrainConfig, fit
+
+pytestmark = pytest.mark.usefixtures("code_hash_once")
+
+
+@pytest.fixture(scope="module")
+def images():
+    """40 smooth colour pictures, the last ten of them far bluer, uint8 (40, 24, 24, 3)."""
+    small = np.random.default_rng(0).integers(0, 200, (40, 4, 4, 3))
+    small[30:, ..., 2] += 55
+    small = small.astype(np.uint8)
+    return np.stack([np.array(Image.fromarray(s).resize((24, 24), Image.Resampling.BICUBIC)) for s in small])
+
+
+@pytest.fixture(scope="module")
+def rgb(images):
+    return to_tensor(images[:4])
+
+
+def build(method, images):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Model.build(get(method), images)
+
+
+# --- the named ones ---
+
+
+def test_the_three_of_zhang_and_the_two_of_billaut():
+    assert {"l2", "class", "full", "colorunet", "convnet"} <= set(METHODS)
+    assert all(method.name == name for name, method in METHODS.items())
+    assert [METHODS[name].lam for name in ("class", "full")] == [1, 0.5]
+    assert METHODS["colorunet"].space == "yuv" and METHODS["colorunet"].neighbors == 1
+    assert METHODS["colorunet"].lam == 0.5
+    assert get("full") is METHODS["full"] and get(METHODS["l2"]) is METHODS["l2"]
+
+
+def test_the_three_of_zhang_are_the_same_on_both_networks():
+    for name in ("l2", "class", "full"):
+        assert METHODS[f"zhang-{name}"] == replace(METHODS[name], name=f"zhang-{name}", network="zhang")
+
+
+def test_class_weights(images):
+    assert torch.equal(build("class", images).target.weights, torch.ones(313))
+    full = build("full", images).target.weights
+    p = prior.smooth(prior.count(images, ColorBins.in_gamut()), ColorBins.in_gamut(), 5.0)
+    assert (p * full.double()).sum().item() == pytest.approx(1, abs=1e-6)
+    assert full.max() / full.min() > 2
+    assert torch.allclose(full.double(), prior.rebalancing_weights(p, 0.5), rtol=1e-6)
+
+
+def test_class_posthoc_is_class_decoded_with_the_weights_of_full(images, rgb):
+    plain, posthoc, full = (build(name, images) for name in ("class", "class-posthoc", "full"))
+    assert torch.equal(posthoc.target.weights, plain.target.weights)
+    assert torch.equal(posthoc.loss(rgb), plain.loss(rgb))  # so training is the same
+    assert torch.equal(posthoc.target.posthoc, full.target.weights)
+    logits = torch.randn(1, 313, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(posthoc.target.decode(logits), plain.target.decode(logits, rebalance=1.0))
+    assert not torch.equal(posthoc.target.decode(logits), plain.target.decode(logits))
+
+
+def test_paper_and_released_code_differ_by_settings_that_all_build_and_learn(images, rgb):
+    """Section 2 of Zhang et al. against their code: each switch changes the target and nothing else."""
+    full = METHODS["full"]
+    switches = [{"neighbors": 10}, {"sampling": "point"}, {"grey_mask": 5.0}, {"smoothing": 0.0}, {"bins": "reachable"}]
+    for switch in switches:
+        made = build(replace(full, **switch), images)
+        assert made.loss(rgb).isfinite(), switch
+        assert made.target.out_channels == (261 if "bins" in switch else 313)
+    assert build(replace(METHODS["l2"], sampling="point"), images).target.sampling == "point"
+
+
+def test_most_frequent_bins_are_those_of_the_training_pictures(images):
+    target = build("colorunet", images).target
+    assert target.out_channels == 32 and target.bins.space == "yuv"
+    other = build("colorunet", images[:, :, :, ::-1].copy()).target.bins
+    assert not torch.equal(other.centers, target.bins.centers)
+
+
+# --- variants, and the defects of released code among them ---
+
+
+def test_variants_differ_from_their_base_in_one_point():
+    for name, variant in VARIANTS.items():
+        method, base = METHODS[name], METHODS[variant.base]
+        changed = {field for field in vars(method) if getattr(method, field) != getattr(base, field)} - {"name"}
+        assert changed == set(variant.changes) and len(changed) == 1 and method.name == name
+    assert {variant.group for variant in VARIANTS.values()} == {
+        "released code", "augmentation", "parts of Cheng et al.", "faults of ColorUNet's code",
+    }  # fmt: skip
+
+
+def test_no_method_has_a_defect_but_the_variants_that_measure_one():
+    defects = {
+        "views-divided-twice",
+        "colorunet-frozen-norm",
+        "most_frequent-lost-center",
+        "most_frequent-few-pictures",
+    }
+    faulty = {name for name, m in METHODS.items() if {m.augmentation, m.network, m.bins} & defects}
+    assert faulty == {f"colorunet-{fault}" for fault in ("divided-twice", "frozen-norm", "lost-center", "few-pictures")}
+    assert {VARIANTS[name].group for name in faulty} == {"faults of ColorUNet's code"}
+
+
+def test_lost_center_decodes_the_first_bin_to_no_colour_and_labels_as_before(images, tmp_path):
+    sound, faulty = build("colorunet", images).eval(), build("colorunet-lost-center", images).eval()
+    bins, lost = sound.target.bins, faulty.target.bins
+    assert type(bins) is ColorBins and type(lost) is LostCenter and torch.equal(bins.centers, lost.centers)
+    centers = bins.centers.clone()
+    centers[0] = 0
+    logits = torch.randn(2, 32, 3, 4, generator=torch.Generator().manual_seed(0))
+    p = torch.softmax(logits / 0.38, dim=1)
+    assert torch.allclose(lost.annealed_mean(logits), torch.einsum("bqhw,qc->bchw", p, centers), atol=1e-6)
+    sure = torch.zeros(1, 32, 1, 1)
+    sure[0, 0] = 100
+    assert lost.annealed_mean(sure).abs().max() < 1e-6 and bins.annealed_mean(sure).abs().max() > 0.01
+    chroma = torch.rand(2, 2, 5, 5) - 0.5
+    assert torch.equal(lost.nearest(chroma), bins.nearest(chroma))
+    faulty.save(tmp_path / "m.safetensors")
+    loaded = Model.load(tmp_path / "m.safetensors")
+    assert torch.equal(loaded.target.decode(logits), faulty.target.decode(logits))
+    assert not torch.equal(loaded.target.decode(logits), sound.target.decode(logits))
+
+
+def test_frozen_norm_keeps_the_initial_statistics(images, rgb):
+    for name, moved in (("colorunet", True), ("colorunet-frozen-norm", False)):
+        model = build(name, images).train()
+        model.loss(rgb).backward()
+        norms = [layer for layer in model.network.modules() if isinstance(layer, nn.BatchNorm2d)]
+        assert len(norms) == 5 and all(layer.training == moved for layer in norms)
+        assert all((layer.running_mean.abs().max() > 0) == moved for layer in norms)
+        assert all(layer.weight.grad is not None for layer in norms)
+        assert not any(layer.training for layer in model.eval().modules())
+
+
+def test_few_pictures_decide_the_bins(images):
+    sound, few = build("colorunet", images), build("colorunet", images[:30])
+    faulty = build("colorunet-few-pictures", images)
+    assert not torch.equal(sound.target.bins.centers, faulty.target.bins.centers)
+    assert torch.equal(faulty.target.bins.centers, few.target.bins.centers)
+
+
+# --- what a method may be ---
+
+
+def test_methods_are_plain_data():
+    for name in ("full", "dahl"):
+        assert Method(**json.loads(json.dumps(asdict(METHODS[name])))) == METHODS[name]
+    assert METHODS["dahl"].blurs == (3, 5)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"target": "both"}, r"^target: expected one of \['regression', 'classification'\], got 'both'"),
+        ({"target": "regresion"}, r"^target: .* got 'regresion'; did you mean 'regression'\?"),
+        ({"network": "resnet"}, r"^network: expected one of \['cheng', .*'compact', .*got 'resnet'"),
+        ({"network": "compakt"}, r"^network: .* got 'compakt'; did you mean 'compact'\?"),
+        ({"network": ""}, r"^network: expected one of .*, got ''"),
+        ({"space": "hsv"}, r"^space: expected one of \['lab', 'yuv'\], got 'hsv'"),
+        ({"bins": "all"}, r"^bins: expected one of \['in_gamut', 'reachable', 'most_frequent', .*\], got 'all'"),
+        ({"sampling": "points"}, r"^sampling: .* did you mean 'point'\?"),
+        ({"augmentation": "crop"}, r"^augmentation: .* did you mean 'crops'\?"),
+        ({"lam": 1.5}, r"^lam: expected a share in \[0, 1\], got 1.5"),
+        ({"lam": float("nan")}, r"^lam: expected a share in \[0, 1\], got nan"),
+        ({"neighbors": 0}, r"^neighbors: expected an integer >= 1, got 0"),
+        ({"smoothing": -1}, r"^smoothing: expected a number >= 0, got -1"),
+        ({"temperature": 0}, r"^temperature: expected a number > 0, got 0"),
+    ],
+)
+def test_fields_are_checked(fields, message):
+    with pytest.raises(ValueError, match=message):
+        replace(METHODS["class"], **fields)
+
+
+def test_unknown_methods_are_named():
+    with pytest.raises(ValueError, match=r"^method: expected one of \['l2', 'l2-ft', 'class', 'full', .*got 'zhang'"):
+        get("zhang")
+    with pytest.raises(ValueError, match=r"^method: .* got 'colourunet'; did you mean 'colorunet'\?"):
+        get("colourunet")
+
+
+# --- the open door ---
+
+MINE = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Net(nn.Module):
+    def __init__(self, out_channels):
+        super().__init__()
+        first = nn.Conv2d(1, 8, 3, stride=2, padding=1)
+        self.layers = nn.Sequential(first, nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, out_channels, 3, padding=1))
+
+    def forward(self, lightness):
+        assert lightness.shape[1] == 1 and 0 <= lightness.min() and 10 < lightness.max() <= 100.01
+        return self.layers(lightness / 50 - 1)
+
+
+class Huber:  # no torch module
+    out_channels = 2
+
+    def loss(self, output, chroma):
+        assert chroma.shape[1:] == (2, 16, 16)  # at full size
+        return F.huber_loss(100 * output, F.adaptive_avg_pool2d(chroma, output.shape[-2:]), delta=20.0)
+
+    def decode(self, output, gain=1.0):
+        return 100 * gain * output
+
+
+class Learned(Huber, nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(2))
+
+    def loss(self, output, chroma):
+        return super().loss(self.scale[:, None, None] * output, chroma)
+
+    def decode(self, output, **options):
+        return super().decode(self.scale[:, None, None] * output, **options)
+
+
+class Signs(nn.Module):  # a distribution over four colours
+    out_channels = 4
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("colours", 40 * torch.tensor([[1.0, 1], [1, -1], [-1, 1], [-1, -1]]))
+
+    def loss(self, output, chroma):
+        small = F.adaptive_avg_pool2d(chroma, output.shape[-2:])
+        return F.cross_entropy(output, 2 * (small[:, 0] < 0) + (small[:, 1] < 0))
+
+    def distribution(self, output):
+        return output.softmax(1)
+
+    def decode(self, output, sharp=1.0):
+        return torch.einsum("bqhw,qc->bchw", (sharp * output).softmax(1), self.colours)
+
+
+class Inside:
+    class Net(Net):
+        pass
+
+
+class Bare(nn.Module):  # without loss and decode, no target; without Net(out_channels), no network
+    pass
+
+
+made = Net(2)
+
+
+def make(out_channels):
+    raise SystemError("called")
+"""
+CONFIG = TrainConfig(steps=2, batch_size=4, crop=16, learning_rate=1e-2, accelerator="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def module(tmp_path_factory):
+    """The imported module of a user's file, and the folder that it lies in."""
+    folder = tmp_path_factory.mktemp("mine")
+    (folder / "mine_of_test_methods.py").write_text(MINE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        import mine_of_test_methods
+
+        yield mine_of_test_methods, folder
+    sys.modules.pop("mine_of_test_methods", None)
+
+
+@pytest.fixture
+def mine(module):
+    return module[0]
+
+
+@pytest.fixture(scope="module")
+def bank(images):
+    names = tuple(f"{i}.png" for i in range(40))
+    return ImageBank("tiny", images, names, ("train",) * 32 + ("test",) * 8, "hash")
+
+
+KINDS = {  # by the name that follows from it: network and target; of the capitals the module above has the class
+    "net-classification": ("Net", "classification"),
+    "net-regression": ("Net", "regression"),
+    "compact-huber": ("compact", "Huber"),
+    "net-learned": ("Net", "Learned"),
+    "compact-signs": ("compact", "Signs"),
+    "net-signs": ("Inside.Net", "Signs"),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(module, bank, tmp_path_factory):
+    """A run of each of `KINDS`, every other one given as a path instead of a class."""
+    mine, _ = module
+    out = tmp_path_factory.mktemp("runs")
+    for i, (name, parts) in enumerate(KINDS.items()):
+        network, target = (part if part.islower() else f"mine_of_test_methods:{part}" for part in parts)
+        if i % 2 == 0:
+            network, target = (getattr(mine, part, part) for part in parts)
+        method = Method(network=network, target=target)
+        assert method.name == name
+        fit(method, bank, CONFIG, out / name)
+    return out
+
+
+def test_a_class_and_its_path_are_one_method(mine):
+    given = Method(network=mine.Net, target=mine.Huber)
+    assert given == Method("net-huber", "mine_of_test_methods:Huber", "mine_of_test_methods:Net")
+    assert Method(network=mine.Inside.Net).network == "mine_of_test_methods:Inside.Net"
+    assert Method("mine", network=mine.Net).name == "mine"
+    assert Method().name == "compact-classification"
+    assert Method(target=Regression).target == "colorstudy.targets:Regression"
+    assert Method(**json.loads(json.dumps(asdict(given)))) == given
+    assert replace(given, lam=0.5).name == "net-huber" and get(given) is given
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_is_not_ours_trains_is_saved_and_loads(name, trained, mine, bank):
+    run, (network, target) = trained / name, KINDS[name]
+    colorizer = Colorizer.load(run, "cpu")
+    model = colorizer.model
+    assert json.loads((run / "run.json").read_text())["method"] == json.loads(json.dumps(asdict(model.method)))
+    assert isinstance(model.network, mine.Net) == network.endswith("Net")
+    assert target.islower() or type(model.target) is getattr(mine, target)
+    fresh = build(model.method, bank.train.images).state_dict()
+    moved = {key for key, value in model.state_dict().items() if not torch.equal(value, fresh[key])}
+    assert moved == {key for key in fresh if key.startswith("network.")} | ({"target.scale"} & {*fresh})
+    colored = colorizer.colorize(bank.test.images[0])
+    assert colored.shape == (24, 24, 3) and np.ptp(colored.astype(int), axis=2).max() > 0
+    assert colorizer.is_distribution == (target in ("classification", "Signs"))
+
+
+def test_parameters_of_a_target_are_trained_and_saved(trained, mine, bank):
+    model = Model.load(trained / "net-learned" / "model.safetensors")
+    assert (model.target.scale != 1).all()
+    state = load_file(trained / "net-learned" / "model.safetensors")
+    assert torch.equal(state["target.scale"], model.target.scale) and "network.layers.0.weight" in state
+    assert "target.colours" in load_file(trained / "net-signs" / "model.safetensors")
+
+
+def test_options_of_ones_own_target_are_known(trained, mine, bank):
+    picture, colorizer = bank.test.images[0], Colorizer.load(trained / "compact-signs", "cpu")
+    assert not np.array_equal(colorizer.decoding(sharp=50.0).colorize(picture), colorizer.colorize(picture))
+    expected = r"^temperature: expected None, as compact-signs is a mine_of_test_methods:Signs, got 1\.0"
+    with pytest.raises(ValueError, match=expected):
+        colorizer.colorize(picture, temperature=1.0)
+    learned = Colorizer.load(trained / "net-learned", "cpu")  # whose decode takes any options, and hands them on
+    assert np.ptp(learned.decoding(gain=0.0).colorize(picture), axis=2).max() <= 1
+
+
+def test_a_new_process_colours_the_same_bytes(trained, module, bank, tmp_path):
+    np.save(tmp_path / "pictures.npy", bank.test.images[:2])
+    code = """
+import sys, numpy as np, torch
+from colorstudy.colorize import Colorizer
+torch.set_num_threads(1)
+pictures, runs, out = np.load(sys.argv[1]), sys.argv[3:], sys.argv[2]
+np.savez(out, **{run: Colorizer.load(run, "cpu").colorize(pictures) for run in runs})
+"""
+    runs = [str(trained / name) for name in KINDS]
+    command = [sys.executable, "-c", code, str(tmp_path / "pictures.npy"), str(tmp_path / "out.npz"), *runs]
+    path = os.pathsep.join([str(Path(__file__).parents[2]), str(module[1])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with np.load(tmp_path / "out.npz") as there:
+            for run in runs:
+                assert np.array_equal(there[run], Colorizer.load(run, "cpu").colorize(bank.test.images[:2])), run
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_an_unimportable_module_is_an_error_and_nothing_else_takes_its_place(trained, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mine_of_test_methods", None)  # as where the file is not at hand
+    for name in KINDS:
+        with pytest.raises(ValueError, match=r"expected something that Python can import, got 'mine_of_test_methods:"):
+            Colorizer.load(trained / name)
+
+
+def test_a_changed_class_is_an_error(trained, mine, monkeypatch):
+    class Other(mine.Net):
+        def __init__(self, out_channels):
+            super().__init__(out_channels)
+            self.more = nn.Linear(2, 2)
+
+    monkeypatch.setattr(mine, "Net", Other)
+    with pytest.raises(ValueError, match=r"Missing key.*network\.more\.weight"):
+        Model.load(trained / "net-regression" / "model.safetensors")
+    monkeypatch.delattr(mine, "Net")
+    with pytest.raises(ValueError, match="has no attribute 'Net'"):
+        Model.load(trained / "net-regression" / "model.safetensors")
+
+
+def test_classes_that_other_processes_cannot_import_are_refused(mine, monkeypatch):
+    class Local(nn.Module):
+        pass
+
+    expected = "expected a name, or a class at the top of a .py file, which other processes can import, got"
+    for given in (Local, lambda out_channels: nn.Conv2d(1, out_channels, 1), nn.Conv2d(1, 2, 1), 5):
+        with pytest.raises(ValueError, match=f"^network: {expected}"):
+            Method(network=given)
+    with pytest.raises(ValueError, match=rf"^target: {expected} <class '.*Local'>"):
+        Method(target=Local)
+    hidden = mine.Net
+    monkeypatch.setattr(mine, "Net", mine.Bare)  # a file would bring back this one instead
+    with pytest.raises(ValueError, match=f"^network: {expected}"):
+        Method(network=hidden)
+
+
+SCRIPT = """
+import sys
+from torch import nn
+from colorstudy.methods import Method
+from colorstudy.model import Model
+
+class Net(nn.Conv2d):
+    def __init__(self, out_channels):
+        super().__init__(1, out_channels, 3, padding=1)
+
+if __name__ == "__main__":
+    model = Model.build(Method(network=Net, target="regression"), None)
+    assert model.method.network == "script_of_test_methods:Net" and type(model.network) is Net
+    model.save(sys.argv[1])
+    del __file__  # as in a notebook, or in what `python -c` runs
+    try:
+        Method(network=Net)
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_classes_of_a_script_are_found_by_its_name_and_those_of_a_session_refused(tmp_path, monkeypatch):
+    """The latter has no file from which another process could import them."""
+    script, path = tmp_path / "script_of_test_methods.py", tmp_path / "model.safetensors"
+    script.write_text(SCRIPT)
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(script), str(path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("network: expected a name, or a class at the top of a .py file"), done.stderr[-2000:]
+    with pytest.raises(ValueError, match="network: expected something that Python can import, got 'script_of_test"):
+        Model.load(path)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert type(Model.load(path).network).__name__ == "Net"
+
+
+ELSEWHERE = ["os:system", "builtins:print", "builtins:exec", "subprocess:Popen", "pathlib:Path", "torch.nn:functional"]
+
+
+@pytest.mark.parametrize("path", [*ELSEWHERE, "mine_of_test_methods:make", "mine_of_test_methods:made"])
+def test_a_path_to_anything_else_is_refused_and_never_called(path, module):
+    for field in ("network", "target"):
+        with pytest.raises(ValueError, match=rf"^{field}: expected a {field} class, got {path}$"):
+            Method(**{field: path})
+
+
+def test_a_path_to_a_class_of_another_kind_is_refused(module):
+    with pytest.raises(ValueError, match=r"^target: expected a target class, got mine_of_test_methods:Bare"):
+        Method(target="mine_of_test_methods:Bare")
+    with pytest.raises(ValueError, match=r"^network: expected a network class, got mine_of_test_methods:Huber"):
+        Method(network="mine_of_test_methods:Huber")
+
+
+@pytest.mark.parametrize(
+    "path", ["nowhere_at_all:Net", "mine_of_test_methods:Nett", "mine_of_test_methods:", ":Net", "a:b:c", "torch.nn:"]
+)
+def test_a_path_to_nothing_is_refused(path, module):
+    for field in ("network", "target"):
+        with pytest.raises(ValueError, match=rf"^{field}: expected something that Python can import, got '{path}'"):
+            Method(**{field: path})
+
+
+@pytest.mark.parametrize(
+    "field, path", [("network", "os:system"), ("target", "builtins:print"), ("network", "os:Nothing")]
+)
+def test_a_file_that_names_anything_else_is_refused(field, path, trained, tmp_path):
+    source = trained / "net-regression" / "model.safetensors"
+    with safe_open(source, "pt") as file:
+        described = json.loads(file.metadata()["model"])
+    described["method"][field] = path
+    save_file(load_file(source), tmp_path / "m.safetensors", {"model": json.dumps(described)})
+    with pytest.raises(ValueError, match=rf"m\.safetensors: expected the weights of a Model, got {field}: expected"):
+        Model.load(tmp_path / "m.safetensors")

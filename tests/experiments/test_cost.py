@@ -1,0 +1,109 @@
+"""Costs against counts by hand."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from colorstudy.experiments import cost
+from colorstudy.methods import METHODS
+from colorstudy.model import Model
+from colorstudy.targets import Regression
+
+
+@pytest.fixture(scope="module")
+def models():
+    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    return {name: Model.build(METHODS[name], images) for name in ("l2", "zhang-small-full", "dahl")}
+
+
+def wrapped(*layers):
+    """A model whose network are these layers, which give two maps."""
+    made = Model(METHODS["l2"], Regression())
+    made.network = nn.Sequential(*layers)
+    return made
+
+
+@pytest.mark.parametrize(
+    "layer, multiply_adds",
+    [
+        (nn.Conv2d(1, 2, 3, padding=1), 16 * 16 * 2 * 9),
+        (nn.Conv2d(1, 2, 3, stride=2, padding=1), 8 * 8 * 2 * 9),
+        (nn.Conv2d(1, 2, 3, dilation=2, padding=2), 16 * 16 * 2 * 9),
+        (nn.ConvTranspose2d(1, 2, 4, stride=2, padding=1), 16 * 16 * 2 * 16),
+        (nn.Sequential(nn.Conv2d(1, 4, 1), nn.Conv2d(4, 2, 3, padding=1, groups=2)), 256 * (4 + 2 * 2 * 9)),
+    ],
+)
+def test_multiply_adds(layer, multiply_adds):
+    assert cost.cost(wrapped(layer), 16)["multiply_adds"] == multiply_adds
+
+
+def test_parameters_are_those_that_training_changes():
+    norm = nn.BatchNorm2d(5)
+    frozen = nn.Conv2d(5, 2, 1, bias=False).requires_grad_(False)
+    counted = cost.cost(wrapped(nn.Conv2d(1, 5, 3, padding=1), norm, frozen), 8)
+    assert counted["parameters"] == 5 * 9 + 5 + 10 and counted["frozen"] == 10 + 10
+
+
+def test_the_trunk_is_frozen_and_its_work_counts(models):
+    counted = cost.cost(models["dahl"], 64)
+    assert 700_000 < counted["frozen"] < 750_000
+    assert counted["parameters"] == sum(p.numel() for p in models["dahl"].parameters())
+
+
+def test_peak_is_the_most_that_is_held_at_once():
+    class Steps(nn.Module):
+        def forward(self, x):
+            a = x + 1
+            b = a.expand(2, -1, -1, -1) * 2  # holds 1 + 2
+            del a
+            c = b[:1].reshape(x.shape)  # a view
+            del b  # whose memory the view keeps: 2
+            return (c * 3)[:, :2]  # 3
+
+    # 64 channels, so that this outweighs the decoding; with the convolution's own.
+    assert cost.cost(wrapped(nn.Conv2d(1, 64, 1), Steps()), 10)["peak_bytes"] == 64 * 100 * 4 * 4
+
+
+def test_peak_counts_the_decoding():
+    """Of a network of two small maps the picture is most: at least lightness, chroma and colours at full size."""
+    found = cost.cost(wrapped(nn.Conv2d(1, 2, 8, stride=8)), 64)["peak_bytes"]
+    assert found > 64 * 64 * 4 * (2 + 3 + 3)
+
+
+def test_training_step(models):
+    rgb = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = cost.training_step("l2", rgb, rounds=1)
+    forward = cost.cost(models["l2"], 32)["multiply_adds"]
+    assert found["seconds"] > 0 and found["peak_bytes"] > 0
+    assert 2 < found["multiply_adds"] / (2 * forward) <= 3  # backward: by weights and, but for the first layer, inputs
+    with pytest.raises(ValueError, match="rounds: expected a number >= 1, got 0"):
+        cost.training_step("l2", rgb, rounds=0)
+
+
+def test_the_same_at_every_call(models):
+    assert [cost.cost(models["l2"], 64) for _ in range(2)] == [cost.cost(models["l2"], 64)] * 2
+    assert cost.cost(models["l2"], 128)["multiply_adds"] == 4 * cost.cost(models["l2"], 64)["multiply_adds"]
+
+
+def test_milliseconds_take_turns(models):
+    order = []
+    hooks = [m.network.register_forward_hook(lambda *_, name=name: order.append(name)) for name, m in models.items()]
+    times = cost.milliseconds(models, 64, rounds=2)
+    for hook in hooks:
+        hook.remove()
+    assert order == list(models) * 3
+    assert list(times) == list(models) and all(value > 0 for value in times.values())
+
+
+def test_errors_name_the_argument(models):
+    with pytest.raises(ValueError, match="size: expected pixels >= 1, got 0"):
+        cost.cost(models["l2"], 0)
+    with pytest.raises(ValueError, match="rounds: expected a number >= 1, got 0"):
+        cost.milliseconds(models, 64, rounds=0)
+
+
+def test_no_gradient_is_kept(models):
+    assert torch.is_grad_enabled()
+    cost.cost(models["l2"], 32)
+    assert torch.is_grad_enabled() and all(p.grad is None for p in models["l2"].parameters())

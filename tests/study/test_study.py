@@ -1,0 +1,294 @@
+"""Profiles are checked before anything runs; runs, records and manifests hold what they must."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from colorstudy.methods import METHODS, Method
+from colorstudy.study import grid
+from colorstudy.study.profiles import load_profile, notebook_parameters, notebook_sources, run_at
+from colorstudy.study.run import Run
+from colorstudy.training import TrainConfig
+
+ROOT = Path(__file__).parents[2]
+PROFILES = sorted((ROOT / "notebooks" / "profiles").glob("*.yaml"))
+pytestmark = pytest.mark.skipif(not PROFILES, reason="runs in a checkout, where the profiles are")
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Writes a profile beside copies of the notebooks and returns its path."""
+    notebooks = tmp_path / "notebooks"
+    shutil.copytree(ROOT / "notebooks", notebooks, ignore=shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints"))
+
+    def write(text):
+        path = notebooks / "profiles" / "test.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A module outside of the package with a target."""
+    text = "import torch\nclass Own:\n    out_channels = 2\n"
+    text += "    def loss(self, output, chroma):\n        return output.square().mean()\n"
+    text += "    def decode(self, output):\n        return output\n"
+    (tmp_path / "target_of_the_profile.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return "target_of_the_profile:Own"
+
+
+def named(runs):
+    return [(run.method, run.seed) for run in runs]
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_the_profiles_of_the_project_are_valid(path, tmp_path):
+    profile = load_profile(path)
+    runs = named(profile.runs(tmp_path))
+    assert profile.name == path.stem and profile.methods and profile.seeds
+    assert [run for run in runs if run[0] == "gray"] == [("gray", profile.seeds[0])]
+
+
+def test_tiny_is_the_notebooks_own_defaults():
+    """So that a notebook stepped through by hand and `make study PROFILE=tiny` share their runs."""
+    profile = load_profile(ROOT / "notebooks" / "profiles" / "tiny.yaml")
+    assert all(settings == {} for settings in profile.settings.values())
+
+
+def test_settings_reach_the_notebooks_that_declare_them(write, tmp_path):
+    text = "methods: [gray, l2]\nseeds: [3]\nparameters: {size: 96}\n"
+    profile = load_profile(write(text + "notebooks:\n  03-train: {training: {steps: 5}}\n"))
+    _, l2 = profile.runs(tmp_path)
+    assert (l2.method, l2.seed, l2.path) == ("l2", 3, tmp_path / "runs" / "l2-s3")
+    given = profile.parameters("03-train", method="l2", seed=3, results="nowhere", run="here")
+    expected = {"size": 96, "training": {"steps": 5}, "method": "l2", "seed": 3, "run": "here"}  # 03 has no `results`
+    assert given == expected
+    assert profile.train_config(l2) == TrainConfig(steps=5, seed=3)  # the rest is TrainConfig's, not the notebook's
+    assert profile.parameters("07-legacy-photos", results="there", size=9) == {"results": "there"}
+    assert profile.bank().images.shape[1] == 96
+
+
+BASE = "methods: [l2]\nseeds: [0]\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("methods: [l2]\n", "expected the fields methods and seeds, got "),
+        ("- a\n", "expected a mapping, got list"),
+        ("methods: [l2\n", "expected YAML"),
+        ("", "expected a mapping, got NoneType"),
+        ("methods: []\nseeds: [0]\n", "line 1: methods: expected at least one method, got none"),
+        ("methods: l2\nseeds: [0]\n", "line 1: methods: expected a list, got 'l2'"),
+        (
+            "methods: [l2, fulll]\nseeds: [0]\n",
+            r"line 1: methods: 1: expected one of \['gray', 'random', 'l2'.*got 'fulll'; did you mean 'full'\?",
+        ),
+        ("methods: [[l2]]\nseeds: [0]\n", r"line 1: methods: 0: expected one of .* got \['l2'\]"),
+        ("methods:\n  - l2\n  - l2\nseeds: [0]\n", "line 3: methods: 1: expected every method once, got 'l2'"),
+        ("methods: [l2-ft]\nseeds: [0]\n", "line 1: methods: expected full too, as l2-ft starts from it"),
+        ("methods: [l2]\nseeds: [0, 0]\n", "seeds: expected different integers >= 0"),
+        ("methods: [l2]\nseeds: [-1]\n", "seeds: expected different integers >= 0"),
+        ("methods: [l2]\nseeds: 3\n", "seeds: expected a list, got 3"),
+        (
+            BASE + "parameters: {sizes_: 5}\n",
+            r"line 3: parameters: sizes_: expected one of .*'size'.*, got 'sizes_'; did you mean 'sizes'\?",
+        ),
+        (
+            BASE + "notebooks: {03-train: {sizee: 5}}\n",
+            r"line 3: 03-train: sizee: expected one of .*'size'.* got 'sizee'; did you mean 'size'\?",
+        ),
+        (
+            BASE + "notebooks: {03-trian: {size: 5}}\n",
+            "line 3: notebooks: 03-trian: expected one of .* got '03-trian'; did you mean '03-train'",
+        ),
+        (
+            BASE + "notebooks:\n  03-train:\n    training:\n      stepz: 5\n",
+            r"line 6: training: stepz: expected one of \['steps', .* got 'stepz'; did you mean 'steps'\?",
+        ),
+        (
+            BASE + "notebooks: {03-train: {training: {learning_rate: 1e-4}}}\n",
+            "line 3: training: learning_rate: expected a number > 0, got '1e-4'",
+        ),
+        (
+            BASE + "parameters:\n  training: {steps: true}\n",
+            "line 4: training: steps: expected an integer >= 1, got True",
+        ),
+        (BASE + "parameters: {training: {seed: 3}}\n", "line 3: training: seed: expected none, as `seeds` says it"),
+        (
+            BASE + "parameters: {training: 600}\n",
+            "line 3: parameters: training: expected dict, as its default .* got 600",
+        ),
+        (BASE + "notebooks: {11-controlled-world: {training: {steps: 0}}}\n", "line 3: training: steps: expected"),
+        (BASE + "notebooks: {03-train: {overwrite: 'true'}}\n", "overwrite: expected bool, .* got 'true'"),
+        (BASE + "notebooks: {03-train: {size: true}}\n", "size: expected int, .* got True"),
+        (BASE + "seed: 3\n", "line 3: seed: expected one of .* got 'seed'; did you mean 'seeds'"),
+        (BASE + "seeds: [1]\n", "line 3: expected seeds once, got it again after 2"),
+        (BASE + "\n\nskip: 9\n", "line 5: skip: expected a list, got 9"),
+        (BASE + "skip: [[9]]\n", r"line 3: skip: expected one of .* got \[9\]"),
+        (BASE + "keep_runs: maybe\n", "line 3: keep_runs: expected true or false, got 'maybe'"),
+        (BASE + "parameters: 5\n", "line 3: parameters: expected a mapping, got 5"),
+        (BASE + "notebooks: [03-train]\n", "line 3: notebooks: expected a mapping"),
+        (BASE + "notebooks:\n  03-train: 5\n", "line 4: notebooks: 03-train: expected a mapping, got 5"),
+        (BASE + "parameters: {size: x}\n", "line 3: parameters: size: expected int"),
+        (BASE + "parameters: &a\n  size: *a\n", "line 4: parameters: size: expected int, .* got {'size': {...}}"),
+        ("methods: [l2]\nseeds: !!python/object/apply:os.getcwd []\n", "expected YAML, got could not determine"),
+        ("methods:\n  - {name: a, lamb: 1}\nseeds: [0]\n", "line 2: 0: lamb: expected one of .*; did you mean 'lam'"),
+        (
+            "methods:\n  - l2\n  - name: a\n    lam: 2\nseeds: [0]\n",
+            r"line 4: 1: lam: expected a share in \[0, 1\], got 2",
+        ),
+        ("methods: [{name: a, lam: much}]\nseeds: [0]\n", "line 1: methods: 0: "),
+        ("methods: [{name: a, network: compakt}]\nseeds: [0]\n", "line 1: 0: network: .* did you mean 'compact'"),
+        (
+            "methods: [{name: a, target: 'no_such:Target'}]\nseeds: [0]\n",
+            "line 1: 0: target: expected .*'no_such:Target'",
+        ),
+        (
+            "methods: [{name: full, lam: 0.3}]\nseeds: [0]\n",
+            "line 1: 0: name: expected a name of its own, got 'full'",
+        ),
+        ("methods: [{name: a/b, lam: 0.3}]\nseeds: [0]\n", "line 1: 0: name: expected letters, .* got 'a/b'"),
+        ("methods: [{name: a, start: full}]\nseeds: [0]\n", "methods: expected full too, as a starts from it"),
+    ],
+)
+def test_a_bad_profile_is_refused_and_says_why(write, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_profile(write(text))
+
+
+def test_a_profile_defines_methods_of_its_own(write, tmp_path, own_module):
+    text = f"methods: [l2, {{name: own, target: '{own_module}'}}, {{name: mild, lam: 0.9}}, {{name: ft, start: own}}]\n"
+    profile = load_profile(write(text + "seeds: [0, 2]\n"))
+    assert [*profile.methods] == ["l2", "own", "mild", "ft"]
+    assert profile.method("own") == Method(name="own", target=own_module)
+    assert profile.method("mild") == Method(name="mild", lam=0.9) and profile.method("l2") == METHODS["l2"]
+    start = profile.start_of(profile.runs(tmp_path)[-1])
+    assert (start.method, start.seed) == ("own", 2) and start.path == tmp_path / "runs" / "own-s2"
+    given = profile.parameters("03-train", method="own", definition=profile.methods["own"])
+    assert Method(**given["definition"]) == profile.method("own") and profile.methods["l2"] == {}
+
+
+def test_a_method_of_the_profile_is_trained_and_scored(write, tmp_path, own_module, monkeypatch):
+    path = write(
+        f"methods: [gray, {{name: own, target: '{own_module}'}}]\nseeds: [0]\nparameters: {{size: 32}}\n"
+        "notebooks:\n  03-train: {training: {steps: 1, batch_size: 2, crop: 32}}\n"
+    )
+    monkeypatch.chdir(path.parents[1])
+    (run,) = grid.ensure_runs(tmp_path / "results" / "test", ["own"])
+    assert run.trained and run.scored and run.colorizer().model.method.target == own_module
+    assert not (run.path / "temperatures.csv").exists()  # it has no distribution
+    assert (grid.scores([run])["method"] == "own").all() and len(grid.scores([run], "seen")) > 0
+    assert grid.is_current(run, load_profile(path))
+    with pytest.raises(ValueError, match=r"methods: expected one of \['gray', 'own'\], got 'l2'"):
+        grid.ensure_runs(tmp_path / "results" / "test", ["l2"])
+
+
+def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
+    text = "methods: [gray, full, l2-ft]\nseeds: [0]\n"
+    profile = load_profile(write(text + "keep_runs: true\n"))
+    assert grid.kept(tmp_path, profile) == []
+    for run in profile.runs(tmp_path)[:2]:
+        run.path.mkdir(parents=True)
+        config = {"method": run.method, "seed": 0, "size": 64}
+        if run.method == "full":
+            config |= {"method": asdict(METHODS["full"]), "config": profile.train_config(run).identity()}
+        (run.path / "metrics.json").write_text(json.dumps({"config": config}))
+    assert named(grid.kept(tmp_path, profile)) == [("gray", 0)]  # l2-ft, which is to come, needs the weights of full
+    assert named(grid.done(tmp_path, profile)) == [("gray", 0), ("full", 0)]
+    (run.path / "train.json").write_text("{}")
+    assert named(grid.kept(tmp_path, profile)) == [("gray", 0), ("full", 0)]
+    assert grid.kept(tmp_path, load_profile(write(text))) == []
+    other = load_profile(write(text + "keep_runs: true\nparameters: {size: 96}\n"))
+    assert grid.kept(tmp_path, other) == []
+
+
+def test_the_committed_runs_of_landscapes_count_as_done():
+    """Whoever clones the repository need not train for hours."""
+    profile = load_profile(ROOT / "notebooks" / "profiles" / "landscapes.yaml")
+    found = {run.name for run in grid.done(ROOT / "results" / "landscapes", profile)}
+    assert (
+        found == {path.parent.name for path in (ROOT / "results" / "landscapes").glob("runs/*/metrics.json")} != set()
+    )
+
+
+def test_what_is_yet_to_run_of_a_long_profile_is_named_and_left_out(write, monkeypatch, capsys):
+    path = write("methods: [gray, random]\nseeds: [0, 1]\nkeep_runs: true\nparameters: {size: 32}\n")
+    monkeypatch.chdir(path.parents[1])
+    results = path.parents[2] / "results" / "test"
+    assert all(run.scored for run in grid.ensure_runs(results))  # of each method the first was missing
+    shutil.rmtree(run_at(results, "random", 1).path)
+    capsys.readouterr()
+    assert named(grid.ensure_runs(results)) == [("gray", 0), ("random", 0)]
+    assert "left out, as they have not run yet: random-s1" in capsys.readouterr().out
+    assert named(grid.ensure_runs(results, ["gray"])) == [("gray", 0)]
+    assert capsys.readouterr().out == ""
+
+
+def test_a_missing_profile_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"found none at .*nothing\.yaml"):
+        load_profile(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("steps = 5\n", "annotated assignments such as"),
+        ("steps: int\n", "annotated assignments such as"),
+        ("steps: int = 2 + x\n", "malformed node"),
+    ],
+)
+def test_parameters_must_be_annotated_literals(tmp_path, source, message):
+    cell = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [source]}
+    (tmp_path / "x.ipynb").write_text(json.dumps({"cells": [cell]}))
+    with pytest.raises(ValueError, match=message):
+        notebook_parameters(tmp_path / "x.ipynb")
+    (tmp_path / "x.ipynb").write_text(json.dumps({"cells": []}))
+    with pytest.raises(ValueError, match="expected one cell tagged 'parameters', got 0"):
+        notebook_parameters(tmp_path / "x.ipynb")
+
+
+def test_a_step_depends_on_what_it_imports_and_nothing_else():
+    def names(notebook):
+        return {path.name for path in notebook_sources(ROOT / "notebooks" / f"{notebook}.ipynb")}
+
+    assert {"training.py", "color.py", "bank.py", "03-train.ipynb"} <= names("03-train")
+    assert not {"figures.py", "tables.py", "metrics.py", "grid.py", "colorize.py"} & names("03-train")
+    assert {"figures.py", "metrics.py", "bootstrap.py"} <= names("05-compare")
+
+
+def test_record_and_manifest(tmp_path):
+    results = tmp_path / "demo"
+    grid.record(results, "01-color-bins", bins=313)
+    (results / "tables").mkdir()
+    (results / "tables" / "main.csv").write_text("a\n")
+    manifest = json.loads(grid.write_manifest(results).read_text())
+    assert manifest["profile"] == "demo" and manifest["files"] == ["tables/main.csv"]
+    about = manifest["notebooks"]["01-color-bins"]
+    assert about["answer"] == {"bins": 313}
+    assert {"commit", "dirty", "versions", "device", "threads"} <= set(about["provenance"])
+
+
+def test_scores_needs_runs(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"expected scored runs with images.csv, found none; see `make study`"):
+        grid.scores([])
+    with pytest.raises(
+        FileNotFoundError, match=r"expected a scored run, found no metrics.json in .*l2-s0; see `make st"
+    ):
+        grid.scores([run_at(tmp_path, "l2", 0)])
+
+
+def test_scores_reads_the_runs_that_it_is_given_and_no_others(tmp_path):
+    for seed in (0, 1, 7):
+        folder = run_at(tmp_path, "l2", seed).path
+        folder.mkdir(parents=True)
+        (folder / "metrics.json").write_text(json.dumps({"method": "l2", "seed": seed, "config": {}}))
+        (folder / "images.csv").write_text("image,auc\na,0.5\n")
+    table = grid.scores([run_at(tmp_path, "l2", 0), Run(tmp_path / "runs" / "l2-s1")])
+    assert table["seed"].tolist() == [0, 1] and table["method"].unique().tolist() == ["l2"]

