@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 SHARED = Path(os.environ.get("COLORSTUDY_SHARED", Path(__file__).parents[2] / "shared"))
 
@@ -23,6 +24,23 @@ def reference():
         return np.load(path) if path.suffix == ".npy" else path.read_text(encoding="utf-8")
 
     return read
+
+
+@pytest.fixture
+def losses():
+    """The losses of some steps of AdamW on one batch of sRGB (B, 3, H, W)."""
+
+    def losses(model, rgb, steps, learning_rate):
+        optimizer, found = torch.optim.AdamW(model.parameters(), learning_rate), []
+        for _ in range(steps):
+            loss = model.loss(rgb)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    return losses
 
 
 class Forks:

@@ -50,17 +50,10 @@ def test_a_fresh_model_is_that_of_its_method_and_of_the_generator(images):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_few_pictures_can_be_learned(name, images, rgb):
+def test_a_few_pictures_can_be_learned(name, images, rgb, losses):
     model = build(name, images).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
-    losses = []
-    for _ in range(30):
-        loss = model.loss(rgb)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
+    found = losses(model, rgb, 30, 3e-3)
+    assert found[-1] < 0.7 * found[0]
 
 
 @pytest.mark.parametrize("name", KINDS)

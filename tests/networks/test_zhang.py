@@ -164,7 +164,7 @@ def test_a_fresh_network_passes_its_input_on(name):
 
 
 @pytest.mark.parametrize("name", ["zhang-l2", "zhang-class", "zhang-full"])
-def test_the_small_twin_learns(name):
+def test_the_small_twin_learns(name, losses):
     small = np.random.default_rng(0).integers(0, 256, (4, 4, 4, 3), np.uint8)
     images = np.stack([np.array(Image.fromarray(s).resize((32, 32), Image.Resampling.BICUBIC)) for s in small])
     rgb = to_tensor(images)
@@ -172,13 +172,6 @@ def test_the_small_twin_learns(name):
         torch.manual_seed(0)
         model = Model.build(replace(METHODS[name], network="zhang-small"), images).train()
     fixed = model.network.model_out.weight.clone() if name != "zhang-l2" else None
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    losses = []
-    for _ in range(12):
-        loss = model.loss(rgb)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]
+    found = losses(model, rgb, 12, 1e-3)
+    assert found[-1] < 0.8 * found[0]
     assert fixed is None or torch.equal(model.network.model_out.weight, fixed)
