@@ -51,11 +51,11 @@ def load(path: str | Path) -> Model:
         raise FileNotFoundError(f"{path}: expected the weights of a model, found no file")
     _check(path, str(path))
     try:
-        # Nothing in the file is run: with `weights_only` torch unpickles tensors and plain containers alone.
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)  # runs nothing of the file
     except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, EOFError, OSError) as error:
         raise ValueError(f"{path}: expected a file of tensors alone, got {type(error).__name__}") from error
-    require(isinstance(state, dict), str(path), "a dict of tensors", type(state).__name__)
+    odd = [key for key in state if not isinstance(key, str)] if isinstance(state, dict) else type(state).__name__
+    require(not odd, str(path), "a dict of tensors by name", odd)
     method = METHODS["zhang-full"]
     model = Model(method, Classification(ColorBins.in_gamut(), temperature=method.temperature), 256, path.name)
     counters = {k: v.new_zeros(()) for k, v in model.network.state_dict().items() if k.endswith("num_batches_tracked")}
