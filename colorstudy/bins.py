@@ -85,7 +85,7 @@ class ColorBins(nn.Module):
         found = self._grid(points)
         missed = found < 0
         if bool(missed.any()):
-            found[missed] = self._neighbors(points[missed], 1)[0][:, 0]
+            found[missed] = self._search(points[missed], 1)[0][0]
         return found
 
     def soft(self, chroma: torch.Tensor, neighbors: int = 5, sigma: float = 5.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -98,10 +98,11 @@ class ColorBins(nn.Module):
         require(1 <= neighbors <= len(self), "neighbors", f"an integer in [1, {len(self)}]", neighbors)
         require(sigma > 0, "sigma", "a width > 0", sigma)
         points = _points(chroma)
-        indices, distances = self._neighbors(points.flatten(0, 2), neighbors)
+        indices, squares = self._neighbors(points.flatten(0, 2), neighbors)  # each (k, N)
         # A softmax is the normalised Gaussian, and stays finite where every exp(-d^2 / 2 sigma^2) underflows.
-        weights = torch.softmax(distances.square() / (-2 * sigma**2), dim=-1)
-        return indices.view(*points.shape[:3], neighbors), weights.view(*points.shape[:3], neighbors)
+        weights = torch.softmax(squares / (-2 * sigma**2), dim=0)
+        shape = (neighbors, *points.shape[:3])
+        return indices.view(shape).movedim(0, -1), weights.view(shape).movedim(0, -1)
 
     def annealed_mean(self, logits: torch.Tensor, temperature: float = 0.38) -> torch.Tensor:
         """Chroma (B, 2, h, w) of a predicted distribution: the mean of softmax(logits / T) over the bin centres.
@@ -112,26 +113,38 @@ class ColorBins(nn.Module):
         require_maps(logits, "logits", len(self), f"(B, {len(self)}, h, w)")
         require(temperature > 0, "temperature", "a number > 0", temperature)
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        # The maximum goes first: logits / T may overflow, (logits - max) / T only falls to -inf, whose exp is 0.
-        shifted = logits - logits.amax(dim=-3, keepdim=True)
-        shifted /= max(temperature, torch.finfo(logits.dtype).tiny)
-        probabilities = torch.softmax(shifted, dim=-3).flatten(-2)  # (B, Q, h*w)
-        mean = self.centers.T.to(probabilities) @ probabilities  # (2, Q) @ (B, Q, h*w)
-        return mean.unflatten(-1, logits.shape[-2:])
+        sums = torch.cat([self.centers, torch.ones_like(self.centers[:, :1])], dim=1).T.to(logits)  # (3, Q)
+        means = []
+        for one in logits.flatten(2):  # (Q, h*w); one picture after the other, which fits into a processor's cache
+            # The maximum goes first: logits / T may overflow, (logits - max) / T only falls to -inf, whose exp is 0.
+            p = (one - one.amax(0)).div_(max(temperature, torch.finfo(one.dtype).tiny)).exp_()
+            moments = sums @ p  # (3, h*w): sum of p a, sum of p b, sum of p
+            means.append(moments[:2] / moments[2])
+        return torch.stack(means).unflatten(-1, logits.shape[-2:])
 
     def _neighbors(self, points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Indices and distances (N, k) of the k centres nearest to each of `points` (N, 2), nearest first."""
+        """Indices and squared distances (k, N) of the k centres nearest to each of `points` (N, 2), nearest first."""
+        if k > 5:
+            return self._search(points, k)
+        indices, squares = self._grid.around(points, k)
+        missed = (indices < 0).any(0)
+        if bool(missed.any()):
+            indices[:, missed], squares[:, missed] = self._search(points[missed], k)
+        return indices, squares
+
+    def _search(self, points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same among all centres, wherever they lie."""
         if points.device.type != "cpu":  # all distances, where they are cheaper than to ask the processor
-            nearest = torch.cdist(points, self.centers.to(points)).topk(k, dim=1, largest=False)
-            return nearest.indices, nearest.values
+            nearest = torch.cdist(self.centers.to(points), points).topk(k, dim=0, largest=False)
+            return nearest.indices, nearest.values.square()
         distances, indices = self._tree.query(points.numpy(), range(1, k + 1))
-        return torch.from_numpy(indices), torch.from_numpy(distances).to(points.dtype)
+        return torch.as_tensor(indices).T, torch.as_tensor(distances, dtype=points.dtype).T.square()
 
 
 class _Grid:
-    """The nearest of centres on a square grid: rounding finds the grid point of a colour, and a table its centre.
+    """The centres nearest to a colour, if they lie on a square grid: signs find them, and a table their numbers.
 
-    -1 for colours whose grid point is no centre, and for all colours if the centres lie on no grid.
+    -1 for grid points that are no centres, and for all if the centres lie on no grid.
     """
 
     def __init__(self, centers: torch.Tensor) -> None:
@@ -139,19 +152,45 @@ class _Grid:
         self.spacing = torch.pdist(centers).min().item() if len(centers) > 1 else 1.0
         places = (centers - self.low) / self.spacing
         rows, columns = places.round().long().unbind(1)
-        shape = [int(n.max()) + 3 for n in (rows, columns)]  # with a border of no centres, for what lies outside
+        shape = [int(n.max()) + 5 for n in (rows, columns)]  # with a border of no centres, for what lies outside
         # A grid of many more cells than centres would be one by accident.
         regular = (places - places.round()).abs().max() <= 1e-3 and shape[0] * shape[1] <= 100 * len(centers) + 1000
-        self.table = torch.full(shape if regular else [3, 3], -1)
+        self.table = torch.full(shape if regular else [5, 5], -1)
         if regular:
-            self.table[rows + 1, columns + 1] = torch.arange(len(centers))
+            self.table[rows + 2, columns + 2] = torch.arange(len(centers))
 
     def __call__(self, points: torch.Tensor) -> torch.Tensor:
         """Index (*) of the centre nearest to each of `points` (*, 2), or -1."""
-        table = self.table.to(points.device)
-        place = ((points - self.low.to(points)) * (1 / self.spacing)).round_() + 1
-        row, column = (place[..., i].clamp_(0, table.shape[i] - 1) for i in (0, 1))
-        return table.view(-1)[row.mul_(table.shape[1]).add_(column).long()]
+        return self.table.to(points.device).view(-1)[self._cell(self._place(points))]
+
+    def around(self, points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Indices, or -1, and squared distances (k, N) of the k <= 5 grid points nearest to `points` (N, 2)."""
+        place = self._place(points)
+        offset = place - place.round()  # in [-1/2, 1/2], of the nearest grid point
+        near, far = offset.abs().aminmax(dim=1)  # (N,), in spacings, along the two axes
+        row, column = (torch.where(offset[:, i] < 0, -step, step) for i, step in enumerate((self.table.shape[1], 1)))
+        is_row = offset[:, 0].abs() == far
+        second, third = torch.where(is_row, row, column), torch.where(is_row, column, row)  # steps in the flat table
+        fourth, fifth = second + third, -third
+        # By how much the squared distances exceed the least; which of the last two comes first is to be seen.
+        diagonal, behind, beyond = 2 - 2 * near - 2 * far, 1 + 2 * near, 1 + 2 * far
+        is_diagonal, is_beyond = diagonal <= behind, diagonal > beyond
+        last = torch.where(is_beyond, -second, fourth)
+        steps = [torch.zeros_like(row), second, third]
+        steps += [torch.where(is_diagonal, fourth, fifth), torch.where(is_diagonal, fifth, last)]
+        more = [torch.zeros_like(near), 1 - 2 * far, 1 - 2 * near, torch.minimum(diagonal, behind)]
+        more += [torch.where(is_diagonal, behind, torch.minimum(diagonal, beyond))]
+        indices = self.table.to(points.device).view(-1)[self._cell(place) + torch.stack(steps[:k])]
+        return indices, self.spacing**2 * (near.square() + far.square() + torch.stack(more[:k]))
+
+    def _place(self, points: torch.Tensor) -> torch.Tensor:
+        """Coordinates on the grid."""
+        return (points - self.low.to(points)) * (1 / self.spacing)
+
+    def _cell(self, place: torch.Tensor) -> torch.Tensor:
+        """Where in the flat table the grid point nearest to a `place` (*, 2) stands; far ones in its border."""
+        row, column = (place[..., i].round().add_(2).clamp_(1, self.table.shape[i] - 2) for i in (0, 1))
+        return row.mul_(self.table.shape[1]).add_(column).long()
 
 
 @lru_cache

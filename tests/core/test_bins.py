@@ -55,7 +55,7 @@ def test_nearest_equals_brute_force(bins, chroma):
         assert torch.allclose(distance.gather(1, ours[part, None]), nearest, atol=1e-4, rtol=0)  # ties aside
 
 
-@pytest.mark.parametrize("neighbors, sigma", [(5, 5.0), (10, 5.0)])
+@pytest.mark.parametrize("neighbors, sigma", [(5, 5.0), (3, 5.0), (10, 5.0)])
 def test_soft_equals_brute_force(bins, chroma, neighbors, sigma):
     indices, weights = bins.soft(chroma, neighbors, sigma)
     assert indices.shape == weights.shape == (1, 400, 500, neighbors)
@@ -86,6 +86,10 @@ def test_any_bins_find_their_nearest(centers):
     for part, distance, nearest in brute_force(points, bins.centers, 1):
         assert torch.allclose(distance.gather(1, ours[part, None]), nearest, atol=1e-4, rtol=0)
     assert torch.equal(bins.soft(points, neighbors=1)[0].flatten(), ours)
+    k = min(5, len(centers))
+    indices = bins.soft(points, k)[0].reshape(-1, k)
+    for part, distance, nearest in brute_force(points, bins.centers, k):
+        assert torch.allclose(distance.gather(1, indices[part]), nearest, atol=1e-4, rtol=0)
 
 
 def test_boundary_is_rounded_not_floored(bins):
