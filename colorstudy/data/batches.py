@@ -68,6 +68,7 @@ def windows(
     images: np.ndarray, step: int, batch_size: int, crop: int, seed: int, rank: int, world_size: int, augment: bool
 ) -> torch.Tensor:
     """This process's windows, uint8 (batch_size // world_size, 3, c, c), c in [crop, S]; whole unless `augment`."""
+    images = np.asarray(images)  # a slice of a memory map is slow to make
     count, side = images.shape[:2]
     # All numbers of the global batch are drawn before this process takes its slice.
     generator = _generator(seed, _CROPS, step)
@@ -86,10 +87,10 @@ def windows(
 def to_float(batch: torch.Tensor, size: int) -> torch.Tensor:
     """uint8 (B, 3, c, c) as float32 sRGB (B, 3, size, size) in [0, 1]; floats were divided by 255 already."""
     require(batch.dtype == torch.uint8, "batch", "uint8 (B, 3, c, c)", f"{batch.dtype} {tuple(batch.shape)}")
-    rgb = batch.float().div_(255)
+    rgb = batch.float()
     if rgb.shape[-1] != size:  # the triangle filter has no negative weights, so nothing overshoots but by rounding
-        rgb = F.interpolate(rgb, (size, size), mode="bilinear", antialias=True).clamp_(0, 1)
-    return rgb
+        rgb = F.interpolate(rgb, (size, size), mode="bilinear", antialias=True)
+    return rgb.div_(255).clamp_(0, 1)
 
 
 def working_size(side: int, crop: int, augmentation: str = "crops") -> int:
