@@ -102,46 +102,41 @@ def analyse(key: pd.DataFrame, answers: pd.DataFrame, least: float = 0.75, **opt
     return tables | ({"differences": compare(kept, **options)} if kept["method"].nunique() > 1 else {})
 
 
-class _Judged:
-    """Answers on one method as two matrices (participants, pictures), how many and how many fooled; their rate."""
-
-    def __init__(self, answers: pd.DataFrame, pictures: pd.Index) -> None:
-        people, names = pd.factorize(answers["participant"])
-        cells = people, pictures.get_indexer(pd.Index(answers["picture"]))
-        self.count, self.fooled = count, fooled = np.zeros((2, len(names), len(pictures)))
-        np.add.at(count, cells, 1)
-        np.add.at(fooled, cells, answers["fooled"].to_numpy(float))
-        self.shape = len(names), int((count.sum(0) > 0).sum())
-        require(min(self.shape) > 1, "answers", "at least two participants and two pictures a method", self.shape)
-        n = len(answers)
-        self.rate = float(fooled.sum() / n)
-        # The rate's variance by what neither people nor pictures explain, were it alone; of answers that are 0 or 1.
-        by_people, by_pictures = (fooled.sum(i) / np.maximum(count.sum(i), 1) for i in (1, 0))
-        expected = by_people[:, None] + by_pictures - self.rate
-        squares = fooled * (1 - 2 * expected) + count * expected**2
-        self.chance = float(squares.sum() / n / max(n - sum(self.shape) + 1, 1))
-
-    def resampled(self, axis: int, samples: int, rng: np.random.Generator) -> np.ndarray:
-        """Rates (samples,) of resamples of participants (`axis` 0) or pictures (1)."""
-        fooled, count = self.fooled.sum(1 - axis), self.count.sum(1 - axis)
-        drawn = rng.multinomial(len(count), np.full(len(count), 1 / len(count)), samples)  # (samples, things)
-        n = self.shape[axis]
-        # The distance from the rate is stretched: n things show (n - 1) / n of their variance.
-        return self.rate + (drawn @ fooled / np.maximum(drawn @ count, 1) - self.rate) * np.sqrt(n / (n - 1))
-
-
 def _estimate(parts: list[pd.DataFrame], samples: int, seed: int) -> tuple[float, float, int]:
     """The rate of one method, or the difference of two, its standard error, and its degrees of freedom."""
     require(samples >= 2, "samples", "at least 2", samples)
     rng = np.random.default_rng(seed)
-    shown = pd.Index(pd.concat(parts)["picture"].unique())
-    judged = [_Judged(part, shown) for part in parts]
-    people = sum(method.resampled(0, samples, rng).var(ddof=1) for method in judged)
-    rates = [method.resampled(1, samples, deepcopy(rng)) for method in judged]  # the same pictures are drawn for both
-    pictures = np.subtract.reduce(rates).var(ddof=1)
-    variance = max(people + pictures - sum(method.chance for method in judged), people, pictures)
-    value = np.subtract.reduce([method.rate for method in judged])
-    return float(value), float(np.sqrt(variance)), min(n for method in judged for n in method.shape) - 1
+    rates, people, pictures, chance = [], [], [], 0.0
+    sizes: list[int] = []
+    for part in parts:
+        fooled, n = part["fooled"].astype(float), len(part)
+        by_person, by_picture = (fooled.groupby(part[name], sort=False) for name in ("participant", "picture"))
+        size = by_person.ngroups, by_picture.ngroups
+        require(min(size) > 1, "answers", "at least two participants and two pictures a method", size)
+        # The rate's variance by what neither people nor pictures explain, were it alone.
+        residuals = fooled - by_person.transform("mean") - by_picture.transform("mean") + fooled.mean()
+        chance += residuals.pow(2).sum() / n / max(n - sum(size) + 1, 1)
+        rates.append(fooled.mean())
+        sizes += size
+        people.append(_resampled(by_person.agg(["sum", "size"]), samples, rng))
+        pictures.append(by_picture.agg(["sum", "size"]))
+    # The same pictures are drawn for both methods; those that were shown for the other alone count nothing.
+    shown = pd.concat(parts)["picture"].unique()
+    drawn = [_resampled(table.reindex(shown, fill_value=0), samples, deepcopy(rng)) for table in pictures]
+    of_people, of_pictures = sum(part.var(ddof=1) for part in people), np.subtract.reduce(drawn).var(ddof=1)
+    variance = max(of_people + of_pictures - chance, of_people, of_pictures)
+    return float(np.subtract.reduce(rates)), float(np.sqrt(variance)), min(sizes) - 1
+
+
+def _resampled(table: pd.DataFrame, samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Fooling rates (samples,) of resamples of people or pictures; `table` has ``sum`` and ``size`` of each's answers.
+
+    The distance from the rate is stretched: n things show (n - 1) / n of their variance.
+    """
+    fooled, count = table["sum"].to_numpy(), table["size"].to_numpy()
+    drawn = rng.multinomial(len(table), np.full(len(table), 1 / len(table)), samples)  # (samples, things)
+    rate, n = fooled.sum() / count.sum(), (count > 0).sum()
+    return rate + (drawn @ fooled / np.maximum(drawn @ count, 1) - rate) * np.sqrt(n / (n - 1))
 
 
 def _counting(answers: pd.DataFrame) -> pd.DataFrame:
