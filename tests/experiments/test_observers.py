@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torchmetrics.image.fid import FrechetInceptionDistance
 
 from colorstudy.data import photos
 from colorstudy.evaluation import gray
@@ -83,6 +84,17 @@ def test_frechet_distance_has_the_closed_form():
     assert observers.frechet_distance(true, 2 * true) == pytest.approx(trace, rel=1e-3)
     found, low, high = observers.frechet_interval(true, [shifted], samples=20)
     assert (found, low, high) == pytest.approx((5.0, 5.0, 5.0), rel=1e-3)
+
+
+def test_frechet_distance_is_that_of_torchmetrics():
+    rng = np.random.default_rng(2)
+    true, other = (torch.from_numpy(rng.standard_normal((60, 8)) @ rng.standard_normal((8, 8))) for _ in range(2))
+    given = torch.nn.Identity()  # the features are there already, where torchmetrics asks for a network
+    given.num_features = 8
+    metric = FrechetInceptionDistance(given)
+    metric.update(true, real=True)
+    metric.update(other, real=False)
+    assert observers.frechet_distance(true, other) == pytest.approx(metric.compute().item(), rel=1e-9)
 
 
 def test_the_frechet_interval_is_corrected_for_few_pictures():
