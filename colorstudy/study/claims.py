@@ -6,14 +6,14 @@ temperature (``"full @ T=1"``), or ``"truth"``; `entries` makes the table of the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
-from pandas import DataFrame, concat
+from pandas import DataFrame, concat, read_csv
 
 from colorstudy._checks import require, require_choice
-from colorstudy._files import table_of
-from colorstudy.study.bootstrap import holm, paired
+from colorstudy.study.bootstrap import paired
 from colorstudy.study.scores import SCORES
+from colorstudy.study.tables import judged
 
 MODE = 0.02  # the temperature that stands for T -> 0: at it the annealed mean is within rounding of the mode
 
@@ -36,10 +36,8 @@ class Claim:
         require_choice(self.score, SCORES, "score")
 
 
-CLAIMS = tuple(  # in the order of the ledger
-    Claim(group, text, source, first, second, score, int(sign), float(margin))
-    for group, text, source, first, second, score, sign, margin in (row.values() for row in table_of(__file__))
-)
+# In the order of the ledger.
+CLAIMS = tuple(Claim(*row) for row in read_csv(Path(__file__).with_suffix(".csv")).itertuples(index=False))
 
 
 def entries(scores: DataFrame, temperatures: DataFrame) -> DataFrame:
@@ -92,9 +90,9 @@ def _tested(table: DataFrame, claims: Sequence[Claim], samples: int, seed: int) 
         score = {claim.score: SCORES[claim.score]}
         parts.append(paired(*pair, score, null=claim.margin, samples=samples, seed=seed))
     about = [(c.group, c.text, c.source, c.score, "above" if c.sign > 0 else "below", c.margin) for c in claims]
-    found = concat(parts, ignore_index=True).rename(columns={"mean": "effect"})
-    result = DataFrame(about, columns=["claim", "test", "source", "score", "claimed", "margin"]).join(found)
-    corrected = holm(result["sign"])
-    right = np.sign(result["effect"] - result["margin"]) == [claim.sign for claim in claims]
-    sure = corrected <= 0.05
-    return result.assign(sign_holm=corrected, verdict=np.select([sure & right, sure], ["holds", "fails"], "undecided"))
+    found = concat(parts, ignore_index=True)
+    beyond = (found["mean"] - [claim.margin for claim in claims]) * [claim.sign for claim in claims]
+    decided = judged(found.assign(mean=beyond))[["sign_holm", "verdict"]]
+    result = DataFrame(about, columns=["claim", "test", "source", "score", "claimed", "margin"])
+    result = result.join(found.rename(columns={"mean": "effect"})).join(decided)
+    return result.replace({"verdict": {"higher": "holds", "lower": "fails"}})
