@@ -80,13 +80,9 @@ def _bsds500(tar: tarfile.TarFile, folder: Path) -> None:
             tar.extract(member, folder, filter="data")
 
 
-_CIFAR10 = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-_STL10 = "https://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
-_BSDS500 = "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/BSR_bsds500.tgz"
-_SUM = "sha256:97e49d31764f3912f0c4122707d53062ac9e783ba0f095e447a4d53c1a41af8e"
+_UNPACK = {"cifar10": _cifar10, "stl10": _stl10, "bsds500": _bsds500}
 # URL, checksum (where their pages have none, torchvision's and a user's), megabytes, side in pixels, what unpacks it
 ARCHIVES = {
-    "cifar10": (_CIFAR10, "md5:c32a1d4ab5d03f1284b67883e8d87530", 170, 32, _cifar10),
-    "stl10": (_STL10, "md5:91f7769df0f17e558f3565bffb0c7dfb", 2640, 96, _stl10),
-    "bsds500": (_BSDS500, _SUM, 71, 128, _bsds500),
+    name: (url, checksum, int(megabytes), int(side), _UNPACK[name])
+    for name, url, checksum, megabytes, side in (row.values() for row in _files.table_of(__file__))
 }
