@@ -137,8 +137,7 @@ def _plain(method: Method) -> Target:
     """The target of a method that needs no pictures: a regression, or one of the user's."""
     if method.target == "regression":
         return Regression(method.space, sampling=method.sampling, blurs=method.blurs)
-    target: Target = resolve(method.target, "target")()
-    return target
+    return resolve(method.target, "target")()
 
 
 def _counted(method: Method, images: np.ndarray) -> Target:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from colorstudy._checks import require, require_choice, require_maps
+from colorstudy._checks import require, require_maps
 from colorstudy.bins import ColorBins, reachable
 from colorstudy.color import SPACES, split, to_tensor
 
@@ -34,7 +34,6 @@ def histogram(images: Pictures, shape: tuple[int, int] = (32, 32), space: str = 
 
     s is the largest chroma of the space; the result is the argument of `ColorBins.most_frequent`.
     """
-    require_choice(space, SPACES, "space")
     require(len(shape) == 2 and min(shape) >= 1, "shape", "two numbers of cells >= 1", shape)
     sizes = torch.tensor(shape)
     counts = torch.zeros(shape[0] * shape[1], dtype=torch.long)
@@ -91,22 +90,18 @@ def audit(centers: np.ndarray | torch.Tensor, p: np.ndarray | torch.Tensor) -> "
     i, j = (distance <= distance.min() * 1.01).nonzero(as_tuple=True)  # neighbours on the grid
     log_p = p.clamp(min=torch.finfo(p.dtype).tiny).log()
     alignment = torch.corrcoef(torch.stack([log_p[i], log_p[j]]))[0, 1].item()
-    near_grey = p[centers.norm(dim=1) <= 20].sum().item()
-    inf = float("inf")
-    checks = {
+    unreachable, near_grey = p[~reachable(centers)].sum().item(), p[centers.norm(dim=1) <= 20].sum().item()
+    checks = {  # value, low, high, reason
         "normalised": (p.sum().item(), 1 - 1e-6, 1 + 1e-6, "the numbers do not sum to 1"),
-        "non-negative": (p.min().item(), 0.0, inf, "a frequency is negative"),
-        "unreachable mass": (
-            p[~reachable(centers)].sum().item(), 0.0, 0.05, "bins that no sRGB colour falls in have mass"
-        ),
-        "grey share": (near_grey, 0.3, inf, "little mass near grey, where most pixels of photographs lie"),
-        "alignment": (alignment, 0.5, inf, "neighbouring bins disagree: the order is not that of the centres"),
+        "non-negative": (p.min().item(), 0.0, torch.inf, "a frequency is negative"),
+        "unreachable mass": (unreachable, 0.0, 0.05, "bins that no sRGB colour falls in have mass"),
+        "grey share": (near_grey, 0.3, torch.inf, "little mass near grey, where most pixels of photographs lie"),
+        "alignment": (alignment, 0.5, torch.inf, "neighbouring bins disagree: the order is not that of the centres"),
         "smoothing": (int((p == 0).sum()), 0, 0, "empty bins: a raw count, not smoothed"),
-    }  # fmt: skip
+    }
     table = pd.DataFrame.from_dict(checks, orient="index", columns=["value", "low", "high", "reason"])
-    table["passed"] = table["value"].between(table["low"], table["high"])
-    table["reason"] = table["reason"].where(~table["passed"], "")
-    return table[["value", "low", "high", "passed", "reason"]]
+    table.insert(3, "passed", table["value"].between(table["low"], table["high"]))
+    return table.assign(reason=table["reason"].where(~table["passed"], ""))
 
 
 def batches(images: Pictures, size: int = 32) -> Iterator[torch.Tensor]:

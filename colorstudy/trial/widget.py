@@ -38,7 +38,6 @@ class Trial(anywidget.AnyWidget):
     @property
     def answers(self) -> pd.DataFrame:
         """The answers so far, as `analysis.join` takes them with `key`."""
-        table = pd.DataFrame(
-            self.state.get("answers", []), columns=["trial", "choice", "seconds", "exposures", "frame"]
-        )
+        columns = ["trial", "choice", "seconds", "exposures", "frame"]
+        table = pd.DataFrame(self.state.get("answers", []), columns=columns)
         return table.assign(**{name: self.state.get(name) for name in ("participant", "session", "build")})
