@@ -75,7 +75,11 @@ def resolve(path: str, argument: str) -> Any:
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:  # a module may raise anything when it is imported
-        raise ValueError(f"{argument}: expected something that Python can import, got {path!r}: {error}") from error
+        near = difflib.get_close_matches(name, getattr(sys.modules.get(module_name), "__dict__", ()), 1)
+        hint = f"; did you mean '{module_name}:{near[0]}'?" if near else ""
+        raise ValueError(
+            f"{argument}: expected something that Python can import, got {path!r}: {error}{hint}"
+        ) from error
     return found
 
 
