@@ -1,10 +1,16 @@
-# The grid: papermill runs 03 and 04 for every method x seed, then the notebooks that read all runs, then the paper.
+# The grid: papermill runs 03 or 04 for every method x seed, then the notebooks that read all runs, then the paper.
+#
+# 03 trains a run and scores it, in one kernel; 04 scores what is not trained: baselines, and methods that only decode
+# another's network. Where only scoring changed, 03 runs again, but `fit`, which compares settings, data and training
+# code with those of the run, returns the finished training at once. So train.json is no output here: Snakemake would
+# delete it before.
 #
 # `make study PROFILE=quick` calls this. A step's inputs are what it really uses: its notebook, the modules of the package
 # that the notebook imports (however indirectly), its parameters, and the runs it reads. Change one of them, and the steps
 # that use it run again; the others don't.
 import re
 import sys
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +19,7 @@ import yaml
 # A module beside the notebooks, with a method of your own, is found here as it is by their kernels.
 sys.path[:0] = [workflow.basedir, str(Path(workflow.basedir, "notebooks"))]
 from colorstudy._files import write_text
-from colorstudy.evaluation import BASELINES
+from colorstudy.methods import METHODS
 from colorstudy.study import grid, profiles
 
 # Unknown fields, methods, notebooks and parameters end the study here, before anything runs.
@@ -24,6 +30,8 @@ ALL = {run.name: run for run in PROFILE.runs(RESULTS)}
 RUNS, KEPT = [*ALL], [run.name for run in grid.kept(RESULTS, PROFILE)]
 if config.get("runs") == "done":  # tables and paper of what is there, without running more
     RUNS = KEPT = [run.name for run in grid.done(RESULTS, PROFILE)]
+TO_DO = {name: PROFILE.methods[ALL[name].method] for name in RUNS if name not in KEPT}
+TRAINED = [name for name, method in TO_DO.items() if method and not method.decodes]
 PER_RUN = ("03-train", "04-evaluate")
 # What a notebook reads besides the package: the scores of all runs, for some also their weights.
 READS_RUNS = [notebook for notebook in PROFILE.notebooks if notebook > "04-evaluate"]
@@ -31,7 +39,6 @@ ONCE = [notebook for notebook in PROFILE.notebooks if notebook not in PER_RUN]
 
 
 wildcard_constraints:
-    run="|".join(re.escape(run) for run in RUNS if run not in KEPT) or "none",
     notebook="|".join(ONCE),
 
 
@@ -55,20 +62,29 @@ SOURCES = {
 
 def of_method(wildcards):
     """The modules outside of the package that define the method of a run, as ``target: "my_module:MyTarget"`` does."""
-    fields = PROFILE.methods[ALL[wildcards.run].method]
-    names = [fields[name].partition(":")[0] for name in ("target", "network") if ":" in fields.get(name, "")]
+    method = TO_DO[wildcards.run]
+    names = [path.partition(":")[0] for path in (method.target, method.network) if ":" in path]
     return [spec.origin for spec in map(find_spec, names) if spec.has_location]
 
 
 # Notebooks run in their own folder, as they do in JupyterLab, so their paths start with "..".
-def run_parameters(notebook, run):
-    given = {"method": run.method, "definition": PROFILE.methods[run.method], "seed": run.seed, "overwrite": True}
-    start = PROFILE.start_of(run)
-    given |= {"start": f"../{start.path}"} if start else {}
-    return parameters(notebook, run=f"../{run.path}", **given)
+def run_parameters(run):
+    """The parameters of 03, or of 04 for a run that is not trained."""
+    base, method = PROFILE.base_of(run), TO_DO[run.name]
+    given = {"method": run.method, "seed": run.seed, "run": f"../{run.path}"}
+    given |= {"definition": asdict(method)} if method and run.method not in METHODS else {}
+    if run.name not in TRAINED:
+        return parameters("04-evaluate", **given)
+    given |= {"start": f"../{base.path}"} if base else {}
+    training = asdict(PROFILE.train_config(run))
+    del training["seed"]
+    given |= {"training": training, "overwrite": True}
+    given |= {"scoring": {name: PROFILE.defaults("04-evaluate")[name] for name in SCORING}}
+    return parameters("03-train", **given)
 
 
-STEPS = {(notebook, name): run_parameters(notebook, run) for name, run in ALL.items() for notebook in PER_RUN}
+SCORING = ("source", "size", "temperatures", "most")
+STEPS = {name: run_parameters(ALL[name]) for name in TO_DO}
 STEPS |= {notebook: parameters(notebook, results=f"../{RESULTS}") for notebook in ONCE}
 
 PAPERMILL = (
@@ -90,22 +106,36 @@ rule all:
     default_target: True
 
 
-def trained(run):
-    """What waits for the training of `run` waits for; a baseline has none."""
-    return [f"{run.path}/train.json"] if run and run.method not in BASELINES else []
+def base(wildcards):
+    """The scores, written last, of the run whose network this run starts from or decodes."""
+    run = PROFILE.base_of(ALL[wildcards.run])
+    return [f"{run.path}/metrics.json"] if run else []
+
+
+def threads(notebook):
+    """As many as its training takes, or that of the runs. Snakemake sets OMP_NUM_THREADS and its like to this."""
+    training = PROFILE.defaults(notebook).get("training", PROFILE.defaults("03-train")["training"])
+    return training.get("threads", 0) or workflow.cores or 1
+
+
+def one_of(runs):
+    return "|".join(map(re.escape, runs)) or "none"
 
 
 rule train:
     input:
         SOURCES["03-train"],
         of_method,
-        lambda wildcards: trained(PROFILE.start_of(ALL[wildcards.run])),
+        base,
         notebook="notebooks/03-train.ipynb",
-        parameters=lambda wildcards: STEPS["03-train", wildcards.run],
+        parameters=lambda wildcards: STEPS[wildcards.run],
     output:
-        RESULTS + "/runs/{run}/train.json",
+        RESULTS + "/runs/{run}/metrics.json",
+    wildcard_constraints:
+        run=one_of(TRAINED),
     log:
         notebook=RESULTS + "/notebooks/03-train-{run}.ipynb",
+    threads: lambda wildcards: PROFILE.train_config(ALL[wildcards.run]).threads or workflow.cores or 1
     shell:
         PAPERMILL
 
@@ -113,11 +143,14 @@ rule train:
 rule evaluate:
     input:
         SOURCES["04-evaluate"],
-        lambda wildcards: trained(ALL[wildcards.run]),
+        base,
         notebook="notebooks/04-evaluate.ipynb",
-        parameters=lambda wildcards: STEPS["04-evaluate", wildcards.run],
+        parameters=lambda wildcards: STEPS[wildcards.run],
     output:
         RESULTS + "/runs/{run}/metrics.json",
+    wildcard_constraints:
+        run=one_of(name for name in TO_DO if name not in TRAINED),
+    threads: threads("04-evaluate")
     log:
         notebook=RESULTS + "/notebooks/04-evaluate-{run}.ipynb",
     shell:
@@ -134,6 +167,7 @@ rule notebook:
         RESULTS + "/records/{notebook}.json",
     log:
         notebook=RESULTS + "/notebooks/{notebook}.ipynb",
+    threads: lambda wildcards: threads(wildcards.notebook)
     shell:
         PAPERMILL
 

@@ -48,6 +48,7 @@ class Method:
     bilateral: float = 0.0  # width in lightness units of the joint bilateral filter over decoded colours; 0 for none
     augmentation: str = "crops"  # one of AUGMENTATIONS
     start: str = ""  # name of the method whose trained network training starts from, but for its last layer
+    decodes: str = ""  # name of the method whose trained network this one decodes otherwise, and never trains
 
     def __post_init__(self) -> None:
         require_choice(self.space, SPACES, "space")
@@ -100,23 +101,21 @@ def _zhang(prefix: str, network: str) -> list[Method]:
     ]
 
 
-def _billaut(network: str) -> Method:
-    """Billaut et al. 2018: YUV, 32 bins, one-hot targets, weighted; the width of the smoothing is our choice."""
-    return Method(network, "classification", network, "yuv", "most_frequent", 0.5, 0.05, 1, 0.05, augmentation="views")
-
-
 METHODS = {
     method.name: method
     for method in (
         *_zhang("", "compact"),
-        Method("class-posthoc", rebalance=1.0),  # the same training as class, rebalanced when decoding
+        Method("class-posthoc", rebalance=1.0, decodes="class"),
         *_zhang("zhang-", "zhang"),
         *_zhang("zhang-small-", "zhang-small"),  # a twin that a laptop trains
         # Dahl 2016 and Cheng et al. 2015: regression of UV on features of a network trained on ImageNet.
         Method("dahl", "regression", "dahl", "yuv", blurs=(3, 5)),
         Method("cheng", "regression", "cheng", "yuv", bilateral=10.0),
-        _billaut("colorunet"),
-        _billaut("convnet"),
+        # Billaut et al. 2018: YUV, 32 bins, one-hot targets, weighted; the width of the smoothing is our choice.
+        *(
+            Method(name, "classification", name, "yuv", "most_frequent", 0.5, 0.05, 1, 0.05, augmentation="views")
+            for name in ("colorunet", "convnet")
+        ),
     )
 }
 """The named methods of the study, those of `VARIANTS` among them."""
@@ -133,8 +132,8 @@ class Variant:
 
 
 VARIANTS = {
-    name: Variant(base, group, words, {field: type(getattr(METHODS[base], field))(value)})
-    for group, base, name, words, field, value in (row.values() for row in table_of(__file__))
+    name: Variant(base, group, words, {field: type(getattr(METHODS[base], field))(value), "decodes": decodes})
+    for group, base, name, words, field, value, decodes in (row.values() for row in table_of(__file__))
 }
 """Every switch of the ablation tables: a method of that name, and what it is compared with."""
 

@@ -85,8 +85,8 @@ class Model(nn.Module):
         write_tensors(path, self._tensors(), {"model": json.dumps(described)})
 
     @classmethod
-    def load(cls, path: str | Path) -> "Model":
-        """The model of a file that `save` wrote, in evaluation mode.
+    def load(cls, path: str | Path, method: Method | None = None) -> "Model":
+        """The model of a file that `save` wrote, in evaluation mode; as `method`, if given, which decodes that method.
 
         A ``ValueError`` if its network or target cannot be imported, or anything in it is missing, spare or changed.
         """
@@ -105,7 +105,9 @@ class Model(nn.Module):
             require(not missing, "model", "all of what `save` writes", f"metadata without {missing}")
             checksum = described.pop("sha256")
             unchanged = checksum == _checksum(described, state)
-            method = Method(**described["method"])
+            saved = Method(**described["method"])
+            require(method is None or method.decodes == saved.name, "method", f"one that decodes {saved.name}", method)
+            method = method or saved
             if method.target == "classification":  # its bins and class weights are the file's, not counted again
                 bins = ColorBins(state["target.bins.centers"], method.space, state["target.bins.reachable"])
                 target: Target = _classification(method, bins, state["target.weights"], state["target.posthoc"])

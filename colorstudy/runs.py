@@ -21,7 +21,7 @@ from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest
 from colorstudy.model import Model
 
-DESCRIPTION, WEIGHTS, SUMMARY = "run.json", "model.safetensors", "train.json"
+DESCRIPTION, WEIGHTS, SUMMARY, METRICS = "run.json", "model.safetensors", "train.json", "metrics.json"
 _LOG = "train.csv"
 
 
@@ -109,11 +109,9 @@ def resume(folder: Path, model: Model, *states: Any, writes: bool = True) -> Pro
 
 def log(folder: Path, first_step: int, losses: list[float], rates: list[float]) -> None:
     """Append the losses and learning rates of the steps from `first_step` on to ``train.csv``."""
-    path = folder / _LOG
-    new = not path.exists()
-    with open(path, "a", newline="") as file:
+    with open(folder / _LOG, "a", newline="") as file:
         writer = csv.writer(file)
-        if new:
+        if file.tell() == 0:
             writer.writerow(["step", "loss", "learning_rate"])
         writer.writerows(zip(range(first_step, first_step + len(losses)), losses, rates, strict=True))
 
@@ -127,15 +125,10 @@ def finish(folder: Path, model: Model, summary: dict[str, Any]) -> None:
 
 def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> str | None:
     """The first field in which two run descriptions differ, in words."""
-    for name, value in new.items():
-        if name == "hash" and not prefix:
-            continue
-        if isinstance(value, dict) and isinstance(old.get(name), dict):
-            found = _difference(old[name], value, f"{prefix}{name}.")
-            if found is not None:
-                return found
-        elif old.get(name) != value:
-            return f"{prefix}{name} was {old.get(name)!r} and is now {value!r}"
+    for name in (name for name in new if old.get(name) != new[name] and prefix + name != "hash"):
+        if isinstance(new[name], dict) and isinstance(old.get(name), dict):
+            return _difference(old[name], new[name], f"{prefix}{name}.")
+        return f"{prefix}{name} was {old.get(name)!r} and is now {new[name]!r}"
     return None
 
 

@@ -93,6 +93,7 @@ def fit(
     ``ConnectionError``; a loss that is no longer finite, a ``FloatingPointError``. The last checkpoint stays.
     """
     method, out_dir = get(method), Path(out_dir)
+    require(not method.decodes, "method", f"one to train, as {method.name} decodes {method.decodes}", method.name)
     side = data.images.shape[1]
     require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
     wanted = f"a finished run of {method.start}" if method.start else f"none, as {method.name} starts from none"

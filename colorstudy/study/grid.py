@@ -2,7 +2,8 @@
 
 The results of a profile (see `profiles`) lie in ``results/<name>``:
 
-runs/<method>-s<seed>/   what `training.fit` writes, then what `evaluate_run` does, metrics.json last
+runs/<method>-s<seed>/   what `training.fit` writes, then what `evaluate_run` does, metrics.json last; the latter alone
+                         of a baseline, and of a method that decodes another
 tables/, figures/        what the notebooks make of the runs
 records/<notebook>.json  the answer of each notebook with its provenance, written last: the notebook is done
 manifest.json            everything above in one file
@@ -18,12 +19,14 @@ from typing import Any
 
 import pandas as pd
 
-from colorstudy._checks import require_choice
+from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load_bank
 from colorstudy.evaluation import BASELINES, ColorizerLike, baseline, evaluate
+from colorstudy.methods import Method
+from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
 from colorstudy.study.profiles import Profile, load_profile
 from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
@@ -36,14 +39,15 @@ def profile_of(results: str | Path) -> Profile:
 
 
 def ensure_trained(run: Run) -> Run:
-    """`run`, trained in this process, with the settings of its profile, if it is not; a baseline needs no training."""
+    """`run`, its network trained in this process, as its profile says, if it is not yet; a baseline has none."""
     if run.method in BASELINES or run.trained:
         return run
     profile = profile_of(run.path.parents[1])
-    start = profile.start_of(run)
-    begin = ensure_trained(start).path if start else None
-    fit(profile.method(run.method), profile.bank(), profile.train_config(run), run.path, start=begin)
-    return run
+    method, base = profile.method(run.method), profile.base_of(run)
+    start = ensure_trained(base).path if base else None
+    if not method.decodes:
+        fit(method, profile.bank(), profile.train_config(run), run.path, start=start)
+    return Run(run.path, method, run.seed)
 
 
 def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> list[Run]:
@@ -53,16 +57,20 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     they are named and left out.
     """
     profile = profile_of(results)
+    expected = (
+        f"methods of the profile {profile.name}, {[*profile.methods]} (set `methods` there, or skip the notebook)"
+    )
     for name in methods or ():
-        require_choice(name, [*profile.methods], "methods")
+        require(name in profile.methods, "methods", expected, repr(name))
     asked = [run for run in profile.runs(results) if methods is None or run.method in methods]
     there = {run.method for run in asked if run.scored}
     runs = [run for run in asked if run.scored or not (profile.keep_runs and run.method in there)]
     settings = profile.defaults("04-evaluate")
-    for run in runs:
-        if not run.scored:
-            bank = load_bank(settings["source"], size=settings["size"])
-            evaluate_run(run, bank, temperatures=settings["temperatures"], most=settings["most"])
+    missing = [run for run in runs if not run.scored]
+    if missing:
+        bank = load_bank(settings["source"], size=settings["size"])
+    for run in missing:
+        evaluate_run(run, bank, temperatures=settings["temperatures"], most=settings["most"])
     if len(runs) < len(asked):
         print("left out, as they have not run yet:", ", ".join(run.name for run in asked if not run.scored))
     return runs
@@ -81,13 +89,15 @@ def evaluate_run(run: Run, bank: ImageBank, *, temperatures: Sequence[float] = (
     column ``T``. These two are of `most` pictures at most (see `evaluation.evaluate`).
     """
     started = time.perf_counter()
+    run = ensure_trained(run)
     colorizer = colorizer_of(run, bank)
     scored = {"images": evaluate(colorizer, bank)}
     about, summary = {}, {}
-    if run.method not in BASELINES:
-        about, summary = read_json(run.path / "run.json"), read_json(run.path / "train.json")
+    if isinstance(colorizer, Colorizer):
+        about, summary = (read_json(run.network / name) for name in (DESCRIPTION, SUMMARY))
+        about["method"] = asdict(colorizer.model.method)  # not the one that a run decodes
         scored["seen"] = evaluate(colorizer, bank, "train", most=most)
-        if temperatures and isinstance(colorizer, Colorizer) and colorizer.is_distribution:
+        if temperatures and colorizer.is_distribution:
             decoded = {t: evaluate(colorizer.decoding(temperature=t), bank, most=most) for t in temperatures}
             scored["temperatures"] = pd.concat(decoded, names=["T"])
     for name, table in scored.items():
@@ -100,7 +110,7 @@ def evaluate_run(run: Run, bank: ImageBank, *, temperatures: Sequence[float] = (
     content |= {"test_images": len(scored["images"]), "config": config, "config_hash": digest(config)}
     content |= {"data_hash": bank.hash, "train_seconds": summary.get("seconds", 0.0)}
     content |= {"train_provenance": summary.get("provenance"), "provenance": provenance()}
-    write_json(run.path / "metrics.json", content | {"evaluate_seconds": round(time.perf_counter() - started, 2)})
+    write_json(run.path / METRICS, content | {"evaluate_seconds": round(time.perf_counter() - started, 2)})
     return scored["images"]
 
 
@@ -112,14 +122,17 @@ def done(results: str | Path, profile: Profile) -> list[Run]:
 def kept(results: str | Path, profile: Profile) -> list[Run]:
     """Of a profile with ``keep_runs``, the runs that no change of code makes stale.
 
-    All that are `done`, but for those without their weights from which another run has yet to start.
+    All that are `done`, but for those without their weights, if a run that is to be made needs these.
     """
     if not profile.keep_runs:
         return []
-    current = {run: is_current(run, profile) for run in profile.runs(results)}
-    starts = [profile.start_of(run) for run, there in current.items() if not there]
-    needed = {start.path for start in starts if start}
-    return [run for run, there in current.items() if there and (run.path not in needed or run.trained)]
+    found = {run.name: run for run in done(results, profile)}
+    making = [run for run in profile.runs(results) if run.name not in found]
+    for run in making:  # which grows
+        base = profile.base_of(run)
+        if base and not base.trained and found.pop(base.name, None):
+            making.append(base)
+    return [*found.values()]
 
 
 def is_current(run: Run, profile: Profile) -> bool:
@@ -127,9 +140,10 @@ def is_current(run: Run, profile: Profile) -> bool:
     if not run.scored:
         return False
     wanted = {"size": profile.defaults("03-train")["size"], "method": run.method, "seed": run.seed}
+    found = run.metrics["config"]
     if run.method not in BASELINES:
         wanted |= {"method": asdict(profile.method(run.method)), "config": profile.train_config(run).identity()}
-    found = run.metrics["config"]
+        found["method"] = asdict(Method()) | found["method"]  # a field that is younger than the scores has its default
     return all(found.get(name) == value for name, value in json.loads(json.dumps(wanted)).items())
 
 

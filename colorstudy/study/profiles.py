@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from colorstudy._provenance import sources
 from colorstudy.data import ImageBank, Stream, load
 from colorstudy.evaluation import BASELINES
 from colorstudy.methods import METHODS, Method, get
-from colorstudy.study.run import Run
+from colorstudy.study.run import Run, run_at
 from colorstudy.training import TrainConfig
 
 with extra("study"):
@@ -21,6 +21,8 @@ with extra("study"):
 # The fields of a profile and, of those that it may leave out, what stands for them.
 _FIELDS: dict[str, Any] = {"methods": [], "seeds": [], "skip": []}
 _FIELDS |= {"keep_runs": False, "parameters": {}, "notebooks": {}}
+_METHOD = [*(field.name for field in fields(Method)), "like", "training"]
+_DECODING = ["name", "decodes", "temperature", "rebalance", "bilateral"]
 _WORDS = {list: "a list", bool: "true or false", dict: "a mapping"}
 _Values = dict[str, dict[str, Any]]
 
@@ -29,12 +31,13 @@ _Values = dict[str, dict[str, Any]]
 class Profile:
     """What a study runs; see `load_profile`.
 
-    `methods` has, by name, the fields of each method that the profile defines itself, {} for known ones; `notebooks`
-    has the own parameters of those that run, by stem; `settings` those that the profile sets.
+    `methods` has each method by name, None for a baseline; `own_training` training settings that are a method's own;
+    `notebooks` the own parameters of those that run, by stem; `settings` those that the profile sets.
     """
 
     name: str
-    methods: _Values
+    methods: dict[str, Method | None]
+    own_training: _Values
     seeds: list[int]
     notebooks: _Values
     settings: _Values
@@ -42,21 +45,23 @@ class Profile:
 
     def runs(self, results: str | Path) -> list[Run]:
         """All runs of the study, made or not, in the order of the tables; `gray` has no randomness, so it has one."""
-        return [run_at(results, m, s) for m in self.methods for s in (self.seeds[:1] if m == "gray" else self.seeds)]
+        seeds = {name: self.seeds[:1] if name == "gray" else self.seeds for name in self.methods}
+        return [run_at(results, self.methods[name] or name, seed) for name in seeds for seed in seeds[name]]
 
     def method(self, name: str) -> Method:
         """The method, which is no baseline, of that name."""
-        own = self.methods.get(name)
-        return Method(**own) if own else get(name)
+        return self.methods.get(name) or get(name)
 
-    def start_of(self, run: Run) -> Run | None:
-        """The run, of the same seed, from whose network `run` starts, if any."""
-        start = "" if run.method in BASELINES else self.method(run.method).start
-        return run_at(run.path.parents[1], start, run.seed) if start else None
+    def base_of(self, run: Run) -> Run | None:
+        """The run, of the same seed, whose network `run` decodes or starts from, if any."""
+        method = None if run.method in BASELINES else self.method(run.method)
+        base = method and (method.decodes or method.start)
+        return run_at(run.path.parents[1], self.method(base), run.seed) if base else None
 
     def train_config(self, run: Run) -> TrainConfig:
-        """How `run` is trained: the parameter `training` of 03-train, with the seed of the run."""
-        return TrainConfig(**self.defaults("03-train")["training"], seed=run.seed)
+        """How `run` is trained: `training` of 03-train, over it what is its method's own, and the seed of the run."""
+        training = self.defaults("03-train")["training"] | self.own_training.get(run.method, {})
+        return TrainConfig(**training, seed=run.seed)
 
     def bank(self) -> ImageBank | Stream:
         """The pictures to train on: the parameters `source` and `size` of 03-train."""
@@ -71,18 +76,15 @@ class Profile:
         return self.settings[notebook] | {k: value for k, value in given.items() if k in self.notebooks[notebook]}
 
 
-def run_at(results: str | Path, method: str, seed: int) -> Run:
-    """The run ``results/runs/<method>-s<seed>``, made or not."""
-    return Run(Path(results) / "runs" / f"{method}-s{seed}", method, seed)
-
-
 def load_profile(path: str | Path) -> Profile:
     """Read and check a profile, a YAML file in ``notebooks/profiles``.
 
-    ``methods`` are names of methods and baselines, or mappings of fields of `Method`; ``seeds`` integers; ``skip``
-    notebooks that it leaves out; ``parameters`` are set in every notebook that declares them, those of ``notebooks`` in
-    one; with ``keep_runs: true`` scored runs count as done, see `grid.kept`. A ``ValueError`` names line and field of
-    what is unknown or has another type than the default that it replaces (YAML reads ``1e-4`` as text: write 1.0e-4).
+    ``methods`` are names of methods and baselines, or mappings of fields of `Method`: of all, or of those in which it
+    differs from the one that it is ``like`` or ``decodes``. Such a mapping may also have ``training``: settings over
+    those of 03-train. ``seeds`` are integers; ``skip`` notebooks that it leaves out; ``parameters`` are set in every
+    notebook that declares them, those of ``notebooks`` in one; with ``keep_runs: true`` scored runs count as done, see
+    `grid.kept`. A ``ValueError`` names line and field of what is unknown or has another type than the default that it
+    replaces (YAML reads ``1e-4`` as text: write 1.0e-4).
     """
     path = Path(path)
     if not path.is_file():
@@ -103,27 +105,42 @@ def load_profile(path: str | Path) -> Profile:
         require_choice(name, [*found], at("skip"))
     notebooks = {stem: notebook_parameters(notebook) for stem, notebook in found.items() if stem not in skip}
     settings = _settings(notebooks, content["parameters"], content["notebooks"], at)
-    return Profile(path.stem, _methods(content["methods"], at), seeds, notebooks, settings, content["keep_runs"])
+    methods = _methods(content["methods"], at)
+    return Profile(path.stem, *methods, seeds, notebooks, settings, content["keep_runs"])
 
 
-def _methods(entries: list[Any], at: Callable[..., str]) -> _Values:
-    """Name -> own fields, {} for a known name, of the methods in a profile."""
+def _methods(entries: list[Any], at: Callable[..., str]) -> tuple[dict[str, Method | None], _Values]:
+    """The methods in a profile by name, None for a baseline, and the training settings that are a method's own."""
     require(len(entries) > 0, at("methods"), "at least one method", "none")
-    known, found, starts = [*BASELINES, *METHODS], {}, {}
+    found: dict[str, Method | None] = {}
+    training: _Values = {}
+    method: Method | None
     for number, entry in enumerate(entries):
+        keys = ("methods", number)
         if isinstance(entry, dict):
-            method = _build(Method, entry, at, "methods", number)
-            place = at("methods", number, "name")
-            require(method.name not in known, place, "a name of its own", repr(method.name))
+            known = METHODS | {name: method for name, method in found.items() if method}
+            for name in entry:
+                require_choice(name, _DECODING if "decodes" in entry else _METHOD, at(*keys, name))
+            for name in {"like", "decodes"} & {*entry}:
+                require_choice(entry[name], [*known], at(*keys, name))
+            values = {name: value for name, value in entry.items() if name not in ("like", "training")}
+            base = str(entry.get("like", entry.get("decodes")))
+            method = made = _build(Method, values, at, *keys, like=known.get(base))
+            name = made.name
+            require(name not in (*BASELINES, *METHODS), at(*keys, "name"), "a name of its own", repr(name))
+            training[name] = entry.get("training", {})
+            _build(TrainConfig, training[name], at, *keys, "training")
         else:
-            require_choice(entry, known, at("methods", number))
-            method = METHODS.get(entry)
-        name = method.name if method else entry
-        require(name not in found, at("methods", number), "every method once", repr(name))
-        found[name], starts[name] = entry if isinstance(entry, dict) else {}, method.start if method else ""
-    for name, start in starts.items():
-        require(start in ("", *found), at("methods"), f"{start} too, as {name} starts from it", [*found])
-    return found
+            require_choice(entry, [*BASELINES, *METHODS], at(*keys))
+            name, method = entry, METHODS.get(entry)
+        require(name not in found, at(*keys), "every method once", repr(name))
+        found[name] = method
+    trained = [name for name, method in found.items() if method and not method.decodes]
+    for name, method in found.items():
+        if method and (base := method.decodes or method.start):
+            how = "decodes" if method.decodes else "starts from"
+            require(base in trained, at("methods"), f"{base} too, as {name} {how} it, among the trained", trained)
+    return found, training
 
 
 def _settings(notebooks: _Values, shared: dict[str, Any], own: _Values, at: Callable[..., str]) -> _Values:
@@ -144,17 +161,18 @@ def _settings(notebooks: _Values, shared: dict[str, Any], own: _Values, at: Call
             good = type(value) is kind or (kind is float and type(value) is int)
             require(good, at(*keys), f"{kind.__name__}, as its default {defaults[name]!r}", repr(value))
             if name == "training":
-                require("seed" not in value, at(*keys, "seed"), "none, as `seeds` says it", value.get("seed"))
                 _build(TrainConfig, value, at, *keys)
     return settings
 
 
-def _build(kind: type, values: dict[str, Any], at: Callable[..., str], *keys: Any) -> Any:
-    """A dataclass from a mapping in the file; errors name the place of the field."""
+def _build(kind: type, values: Any, at: Callable[..., str], *keys: Any, like: Any = None) -> Any:
+    """A dataclass from a mapping in the file, else as `like`; errors name the place of the field."""
+    require(isinstance(values, dict), at(*keys), "a mapping", repr(values))
+    require("seed" not in values, at(*keys, "seed"), "none, as `seeds` says it", values.get("seed"))
     for name in values:
         require_choice(name, [field.name for field in fields(kind)], at(*keys, name))
     try:
-        return kind(**values)
+        return kind(**values) if like is None else replace(like, **values)
     except (TypeError, ValueError) as error:
         field, _, words = str(error).partition(": ")
         place = f"{at(*keys, field)}: {words}" if field in values else f"{at(*keys)}: {error}"

@@ -84,6 +84,34 @@ def test_class_posthoc_is_class_decoded_with_the_weights_of_full(images, rgb):
     assert not torch.equal(posthoc.target.decode(logits), plain.target.decode(logits))
 
 
+DERIVED = {"class-posthoc": "class", "cheng-no-filter": "cheng", "colorunet-lost-center": "colorunet"}
+
+
+def test_methods_that_differ_in_decoding_alone_say_so():
+    plain = {"name": "-", "decodes": "", "temperature": 1.0, "rebalance": 0.0, "bilateral": 0.0}
+    trained = {}
+    for name, method in METHODS.items():  # in the order of the table, a base before what decodes it
+        bins = method.bins.removesuffix("-lost-center")  # which labels as the others do
+        trained.setdefault(replace(method, bins=bins, **plain), []).append(name)
+    twins = {other: first for first, *others in trained.values() for other in others}
+    assert twins == DERIVED == {name: method.decodes for name, method in METHODS.items() if method.decodes}
+
+
+@pytest.mark.parametrize("name", ["class-posthoc", "colorunet-lost-center"])  # of the filter no training knows
+def test_a_method_that_decodes_another_would_learn_the_same(name, images, rgb):
+    derived, base = (build(method, images) for method in (name, DERIVED[name]))
+    assert torch.equal(derived.loss(rgb), base.loss(rgb))
+    assert all(torch.equal(a, b) for a, b in zip(derived.state_dict().values(), base.state_dict().values()))
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_a_method_that_decodes_another_is_no_training(name, bank, tmp_path):
+    expected = rf"^method: expected one to train, as {name} decodes {DERIVED[name]}, got {name}$"
+    with pytest.raises(ValueError, match=expected):
+        fit(name, bank, CONFIG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_paper_and_released_code_differ_by_settings_that_all_build_and_learn(images, rgb):
     """Section 2 of Zhang et al. against their code: each switch changes the target and nothing else."""
     full = METHODS["full"]
@@ -108,8 +136,9 @@ def test_most_frequent_bins_are_those_of_the_training_pictures(images):
 def test_variants_differ_from_their_base_in_one_point():
     for name, variant in VARIANTS.items():
         method, base = METHODS[name], METHODS[variant.base]
-        changed = {field for field in vars(method) if getattr(method, field) != getattr(base, field)} - {"name"}
-        assert changed == set(variant.changes) and len(changed) == 1 and method.name == name
+        changed = {field for field in vars(method) if getattr(method, field) != getattr(base, field)}
+        changed -= {"name", "decodes"}
+        assert changed == {*variant.changes} - {"decodes"} and len(changed) == 1 and method.name == name
     assert {variant.group for variant in VARIANTS.values()} == {
         "released code", "augmentation", "parts of Cheng et al.", "faults of ColorUNet's code",
     }  # fmt: skip
@@ -499,6 +528,14 @@ def test_a_path_to_nothing_is_refused(path, module):
     for field in ("network", "target"):
         with pytest.raises(ValueError, match=rf"^{field}: expected something that Python can import, got '{path}'"):
             Method(**{field: path})
+
+
+@pytest.mark.parametrize("name, nearest", [("Nett", "Net"), ("huber", "Huber"), ("Sign", "Signs")])
+def test_a_misspelt_class_is_told_from_its_nearest(name, nearest, module):
+    with pytest.raises(
+        ValueError, match=rf"mine_of_test_methods:{name}'.*; did you mean 'mine_of_test_methods:{nearest}'\?$"
+    ):
+        Method(network=f"mine_of_test_methods:{name}")
 
 
 @pytest.mark.parametrize(

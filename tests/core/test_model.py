@@ -276,6 +276,19 @@ def test_metadata_that_are_no_description_are_refused(saved, text):
         Model.load(saved)
 
 
+@pytest.mark.parametrize("name", ["class-posthoc", "colorunet-lost-center", "cheng-no-filter"])
+def test_a_file_is_read_as_a_method_that_decodes_it_otherwise(name, images, tmp_path):
+    method = METHODS[name]
+    build(method.decodes, images).save(tmp_path / "m.safetensors")
+    model = Model.load(tmp_path / "m.safetensors", method)
+    made = build(name, images)
+    assert model.method == method and type(model.target) is type(made.target)
+    output = torch.randn(1, made.target.out_channels, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(model.target.decode(output), made.target.decode(output))
+    with pytest.raises(ValueError, match=f"got method: expected one that decodes {method.decodes}, got .*name='full'"):
+        Model.load(tmp_path / "m.safetensors", METHODS["full"])
+
+
 def test_a_missing_file_is_not_found(tmp_path):
     for path in (tmp_path / "none.safetensors", tmp_path):
         with pytest.raises(FileNotFoundError, match=r"expected the weights of a model, found no file"):

@@ -54,12 +54,33 @@ def test_a_run_is_what_its_files_say(done, bank):
 
 
 def test_a_folder_may_be_renamed(done, tmp_path):
-    other = Run((tmp_path / "any name").resolve())
-    other.path.symlink_to(done)
+    (tmp_path / "any name").symlink_to(done)
+    other = Run(tmp_path / "any name")
     run = Run(str(done))
     assert (other.method, other.seed, other.config) == (run.method, run.seed, run.config)
     pd.testing.assert_frame_equal(other.scores(), run.scores())
     assert other.colorizer().model.checksum == run.colorizer().model.checksum
+
+
+@pytest.mark.parametrize("name", ["class-posthoc", "colorunet-lost-center"])
+def test_a_derived_run_has_scores_and_the_network_of_another(name, bank, tmp_path):
+    method = METHODS[name]
+    run = Run(tmp_path / "runs" / f"{name}-s4", method, 4)
+    assert not run.trained and not run.scored
+    with pytest.raises(FileNotFoundError, match=rf"runs/{method.decodes}-s4/model\.safetensors: expected"):
+        run.colorizer()
+    base = fit(method.decodes, bank, CONFIG, tmp_path / "runs" / f"{method.decodes}-s4")
+    assert run.trained and run.network == base
+    evaluate_run(run, bank, temperatures=[1.0])
+    assert {path.name for path in run.path.iterdir()} == {"images.csv", "seen.csv", "temperatures.csv", "metrics.json"}
+    found, picture = Run(run.path), bank.test.images[0]  # from the files alone
+    assert (found.method, found.seed, found.config, found.trained) == (name, 4, CONFIG.identity(), True)
+    assert found.colorizer().model.method == method
+    plain = Colorizer.load(base)
+    expected = plain.decoding(rebalance=1.0) if name == "class-posthoc" else plain
+    same = np.array_equal(found.colorizer().colorize(picture), expected.colorize(picture))
+    assert same == (name == "class-posthoc")  # a lost centre is no option of decoding
+    assert not np.array_equal(found.colorizer().colorize(picture), plain.colorize(picture))
 
 
 @pytest.mark.parametrize("name", ["gray", "random"])
@@ -70,7 +91,9 @@ def test_a_baseline_is_a_run_without_training(name, bank, tmp_path):
     assert (run.method, run.seed, run.config) == (name, 3, {})
     assert run.scored and not run.trained
     assert set(run.scores()["method"]) == {name} and set(run.scores()["seed"]) == {3}
-    with pytest.raises(FileNotFoundError, match=r"expected a finished run, found no model\.safetensors in .*x"):
+    with pytest.raises(
+        FileNotFoundError, match=r"x/model\.safetensors: expected the weights of a model, found no file"
+    ):
         run.colorizer()
 
 
@@ -80,18 +103,19 @@ def test_a_run_to_come_is_what_it_was_asked_for(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    run = Run(tmp_path / "l2-s0")
-    assert not run.trained and not run.scored
-    for ask in (lambda: run.method, lambda: run.seed, lambda: run.config, lambda: run.metrics):
-        with pytest.raises(FileNotFoundError, match=r"^run: expected .* run, found no .*metrics\.json in .*l2-s0"):
+    expected = r"^run: expected .* run, found no .*metrics\.json in .*l2-s0"
+    with pytest.raises(FileNotFoundError, match=expected):
+        Run(tmp_path / "l2-s0")
+    run = Run(tmp_path / "l2-s0", "l2", 0)
+    for ask in (lambda: run.config, lambda: run.metrics):
+        with pytest.raises(FileNotFoundError, match=expected):
             ask()
-    with pytest.raises(FileNotFoundError, match="l2-s0"):
-        run.colorizer()
-    with pytest.raises(FileNotFoundError, match="l2-s0"):
-        run.scores()
+    for ask in (run.colorizer, run.scores):
+        with pytest.raises(FileNotFoundError, match="l2-s0"):
+            ask()
     run.path.mkdir()
-    with pytest.raises(FileNotFoundError, match="l2-s0"):
-        _ = run.method
+    with pytest.raises(FileNotFoundError, match=expected):
+        Run(run.path)
 
 
 def test_a_run_in_progress_says_what_it_is(done, tmp_path):

@@ -75,7 +75,7 @@ class Checkout:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory):
-    methods = '[gray, {name: huber, target: "huber:Huber"}, full, l2-ft]'
+    methods = '[gray, {name: huber, target: "huber:Huber"}, full, l2-ft, {name: soft, decodes: full, temperature: 1.0}]'
     return Checkout(tmp_path_factory.mktemp("checkout"), methods, ("01", "03", "04", "18"))
 
 
@@ -91,6 +91,7 @@ def test_a_failed_run_keeps_its_notebook_and_stops_only_what_depends_on_it(check
     assert (checkout.results / "runs" / "huber-s0" / "metrics.json").exists()
     assert (checkout.results / "records" / "01-color-bins.json").exists()
     assert not (checkout.results / "runs" / "l2-ft-s0").exists()
+    assert not (checkout.results / "runs" / "soft-s0").exists()
     assert not (checkout.results / "records" / "18-claims.json").exists()
     (checkout.folder / "notebooks" / "03-train.ipynb").write_text(good)
 
@@ -99,7 +100,15 @@ def test_the_rest_is_done_and_then_nothing(checkout):
     code, output = checkout.snakemake()
     assert code == 0, output[-3000:]
     manifest = json.loads((checkout.results / "manifest.json").read_text())
-    assert sorted(manifest["runs"]) == ["full-s0", "gray-s0", "huber-s0", "l2-ft-s0"]
+    assert sorted(manifest["runs"]) == ["full-s0", "gray-s0", "huber-s0", "l2-ft-s0", "soft-s0"]
+    assert "temperature: 1.0" in (checkout.results / "notebooks" / "04-evaluate-soft-s0.yaml").read_text()
+    assert {path.name for path in (checkout.results / "runs" / "soft-s0").iterdir()} == {
+        "images.csv", "metrics.json", "seen.csv", "temperatures.csv",
+    }  # fmt: skip
+    executed = {path.stem for path in (checkout.results / "notebooks").glob("0[34]-*.ipynb")}  # one a run
+    assert executed == {f"03-train-{name}-s0" for name in ("huber", "full", "l2-ft")} | {
+        f"04-evaluate-{name}-s0" for name in ("gray", "soft")
+    }
     assert {"tables/claims.csv", "figures/claims.png"} <= set(manifest["files"])
     for about in manifest["runs"].values():
         assert {"config", "config_hash", "seed", "data_hash", "provenance", "train_seconds"} <= set(about)
@@ -115,12 +124,29 @@ def test_a_figure_retrains_nothing_and_a_method_of_your_own_its_runs_alone(check
     checkout.edit("colorstudy/study/figures.py", '"0.35"', '"0.30"')
     checkout.edit("notebooks/huber.py", "* 110", "* 100")
     planned = checkout.planned()
-    assert planned["train"] == planned["evaluate"] == 1 and planned["notebook"] == 2
+    assert planned["train"] == 1 and "evaluate" not in planned and planned["notebook"] == 2
+
+
+def test_scoring_code_scores_again_and_trains_nothing(checkout):
+    runs = checkout.results / "runs"
+    before = (runs / "full-s0" / "metrics.json").read_text()
+    weights = {path: path.stat().st_mtime_ns for path in runs.glob("*/*") if path.name in ("train.json", "train.csv")}
+    checkout.edit("colorstudy/evaluation.py", "share: float = 0.05", "share: float = 0.5")
+    planned = checkout.planned()
+    assert (planned["train"], planned["evaluate"]) == (3, 2)  # soft decodes full, which is scored again before
+    code, output = checkout.snakemake(str((runs / "full-s0" / "metrics.json").relative_to(checkout.folder)))
+    assert code == 0, output[-3000:]
+    assert "already trained" in (checkout.results / "notebooks" / "03-train-full-s0.ipynb").read_text()
+    after = json.loads((runs / "full-s0" / "metrics.json").read_text())
+    assert after["scores"]["rare_share"] > json.loads(before)["scores"]["rare_share"]
+    assert weights == {path: path.stat().st_mtime_ns for path in weights}
 
 
 def test_training_code_makes_all_runs_stale_and_the_slurm_profile_plans_a_job_for_each(checkout):
     checkout.edit("colorstudy/training.py", 'unit="step"', 'unit="steps"')
     shutil.copytree(ROOT / "profiles", checkout.folder / "profiles")
+    code, output = checkout.snakemake("--dry-run")
+    assert code == 0 and "threads: 2" not in output  # as `training` of the notebook says
     code, output = checkout.snakemake("--dry-run", "--workflow-profile", "profiles/slurm", "--cores", "128")
     assert code == 0, output[-3000:]
     trains = [part.split("rule ")[0] for part in output.split("rule train:")[1:]]
@@ -133,13 +159,16 @@ def test_training_code_makes_all_runs_stale_and_the_slurm_profile_plans_a_job_fo
 
 def test_a_config_makes_its_runs_stale_and_they_start_anew(checkout):
     run = checkout.results / "runs" / "huber-s0"
-    before = (run / "model.safetensors").read_bytes()
+    before, scores = (run / "model.safetensors").read_bytes(), (run / "metrics.json").read_text()
     checkout.profile.write_text(checkout.text + "notebooks:\n  03-train: {training: {steps: 2, crop: 32}}\n")
-    code, output = checkout.snakemake(str((run / "train.json").relative_to(checkout.folder)))
+    code, output = checkout.snakemake("--dry-run")
+    assert "threads: 2" in output.split("rule train:")[1].split("rule ")[0]  # all cores, where no number is given
+    code, output = checkout.snakemake(str((run / "metrics.json").relative_to(checkout.folder)))
     assert code == 0 and "03-train-huber-s0.yaml" in output, output[-3000:]
     assert (run / "model.safetensors").read_bytes() != before
     log = (checkout.results / "notebooks" / "03-train-huber-s0.ipynb").read_text()
     assert "starting anew, config.steps was 12 and is now 2" in log or "starting anew, code" in log
+    (run / "metrics.json").write_text(scores)  # those of the profile as it was
 
 
 def test_a_notebook_that_python_cannot_read_is_an_error_and_not_up_to_date(checkout):
@@ -168,10 +197,17 @@ def test_runs_whose_scores_are_there_count_as_done_on_another_machine(checkout):
             (checkout.results / "runs" / run / name).unlink()
     planned = checkout.planned()
     assert not {"train", "evaluate"} & {*planned} and planned["notebook"] == 2
+    # A run that decodes another needs the weights of that one.
+    scores = checkout.results / "runs" / "soft-s0" / "metrics.json"
+    content = scores.read_text()
+    scores.unlink()
+    planned = checkout.planned()
+    assert planned["train"] == planned["evaluate"] == 1
+    scores.write_text(content)
     # One is missing: it runs, and so does the one that it starts from, as its weights are needed.
     (checkout.results / "runs" / "l2-ft-s0" / "metrics.json").unlink()
     planned = checkout.planned()
-    assert planned["train"] == planned["evaluate"] == 2
+    assert planned["train"] == 2 and "evaluate" not in planned
     # Other settings are other runs.
     checkout.profile.write_text(checkout.profile.read_text() + "notebooks:\n  03-train: {training: {steps: 2}}\n")
     assert checkout.planned()["train"] == 3
@@ -197,7 +233,7 @@ while not (queue / "stop").exists():
 def test_two_nodes_of_a_cluster_do_the_study_together_and_a_second_study_is_refused(tmp_path):
     """Two workers that take submitted scripts from a queue, each with a name of its own, as nodes of a cluster do."""
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
-    small = Checkout(tmp_path / "checkout", "[l2]", ("01", "03", "04"))
+    small = Checkout(tmp_path / "checkout", "[gray, l2]", ("01", "03", "04"))
     queue, submit, target = tmp_path / "queue", tmp_path / "submit", "results/one/manifest.json"
     queue.mkdir()
     submit.write_text(f'#!/bin/sh\ncp "$1" {queue}/$$.part && mv {queue}/$$.part {queue}/$$.job && echo $$\n')
@@ -225,7 +261,7 @@ def test_two_nodes_of_a_cluster_do_the_study_together_and_a_second_study_is_refu
         for worker in nodes:
             worker.wait(timeout=60)
     done = [len(list(queue.glob(f"*.done-{name}"))) for name in ("node1", "node2")]
-    assert sum(done) == 3 and min(done) > 0  # 01, a training, its evaluation; the manifest is made here
+    assert sum(done) == 3 and min(done) > 0  # 01, a training with its scores, those of gray; the manifest is made here
     manifest = json.loads((small.results / "manifest.json").read_text())
-    assert [*manifest["runs"]] == ["l2-s0"] and [*manifest["notebooks"]] == ["01-color-bins"]
+    assert [*manifest["runs"]] == ["gray-s0", "l2-s0"] and [*manifest["notebooks"]] == ["01-color-bins"]
     assert small.planned(target) == {}

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def test_the_profiles_of_the_project_are_valid(path, tmp_path):
     profile = load_profile(path)
     runs = named(profile.runs(tmp_path))
     assert profile.name == path.stem and profile.methods and profile.seeds
-    assert [run for run in runs if run[0] == "gray"] == [("gray", profile.seeds[0])]
+    assert [run for run in runs if run[0] == "gray"] == [("gray", profile.seeds[0])][: "gray" in profile.methods]
 
 
 def test_tiny_is_the_notebooks_own_defaults():
@@ -93,6 +93,45 @@ BASE = "methods: [l2]\nseeds: [0]\n"
         ("methods: [[l2]]\nseeds: [0]\n", r"line 1: methods: 0: expected one of .* got \['l2'\]"),
         ("methods:\n  - l2\n  - l2\nseeds: [0]\n", "line 3: methods: 1: expected every method once, got 'l2'"),
         ("methods: [l2-ft]\nseeds: [0]\n", "line 1: methods: expected full too, as l2-ft starts from it"),
+        ("methods: [class-posthoc]\nseeds: [0]\n", "methods: expected class too, as class-posthoc decodes it, .* got "),
+        ("methods: [full, {name: a, start: gray}]\nseeds: [0]\n", r"expected gray too, as a starts from it, .*'full'"),
+        (
+            "methods: [class, class-posthoc, {name: a, decodes: class-posthoc}]\nseeds: [0]\n",
+            r"line 1: methods: expected class-posthoc too, as a decodes it, among the trained, got \['class'\]",
+        ),
+        (
+            "methods:\n  - class\n  - name: a\n    decodes: class\n    lam: 0.5\nseeds: [0]\n",
+            r"line 5: 1: lam: expected one of \['name', 'decodes', .*, 'rebalance', 'bilateral'\], got 'lam'",
+        ),
+        (
+            "methods: [class, {name: a, decodes: class, training: {steps: 5}}]\nseeds: [0]\n",
+            r"line 1: 1: training: expected one of \['name', 'decodes', .*, got 'training'",
+        ),
+        (
+            "methods: [class, {name: a, like: full, decodes: class}]\nseeds: [0]\n",
+            r"line 1: 1: like: expected one of \['name', 'decodes', .*, got 'like'",
+        ),
+        (
+            "methods: [{name: a, decodes: clas}]\nseeds: [0]\n",
+            "0: decodes: expected one of .* got 'clas'; did you mean 'class'",
+        ),
+        (
+            "methods:\n  - name: a\n    like: ful\nseeds: [0]\n",
+            "line 3: 0: like: expected one of .* did you mean 'full'",
+        ),
+        ("methods: [{name: a, like: [l2]}]\nseeds: [0]\n", r"0: like: expected one of .* got \['l2'\]"),
+        ("methods: [{name: a, like: gray}]\nseeds: [0]\n", "0: like: expected one of .* got 'gray'"),
+        ("methods: [{like: l2, training: {steps: 5}}]\nseeds: [0]\n", "expected a name of its own, got 'l2'"),
+        ("methods: [{name: a, lik: l2}]\nseeds: [0]\n", "0: lik: expected one of .*; did you mean 'like'"),
+        (
+            "methods: [{name: a, like: l2, training: {stepz: 5}}]\nseeds: [0]\n",
+            "line 1: training: stepz: expected one of .* did you mean 'steps'",
+        ),
+        (
+            "methods: [{name: a, like: l2, training: {seed: 5}}]\nseeds: [0]\n",
+            "training: seed: expected none, as `seeds` says it, got 5",
+        ),
+        ("methods: [{name: a, like: l2, training: 5}]\nseeds: [0]\n", "0: training: expected a mapping, got 5"),
         ("methods: [l2]\nseeds: [0, 0]\n", "seeds: expected different integers >= 0"),
         ("methods: [l2]\nseeds: [-1]\n", "seeds: expected different integers >= 0"),
         ("methods: [l2]\nseeds: 3\n", "seeds: expected a list, got 3"),
@@ -125,7 +164,7 @@ BASE = "methods: [l2]\nseeds: [0]\n"
             BASE + "parameters: {training: 600}\n",
             "line 3: parameters: training: expected dict, as its default .* got 600",
         ),
-        (BASE + "notebooks: {11-controlled-world: {training: {steps: 0}}}\n", "line 3: training: steps: expected"),
+        (BASE + "notebooks: {17-variety: {training: {steps: 0}}}\n", "line 3: training: steps: expected"),
         (BASE + "notebooks: {03-train: {overwrite: 'true'}}\n", "overwrite: expected bool, .* got 'true'"),
         (BASE + "notebooks: {03-train: {size: true}}\n", "size: expected int, .* got True"),
         (BASE + "seed: 3\n", "line 3: seed: expected one of .* got 'seed'; did you mean 'seeds'"),
@@ -169,10 +208,46 @@ def test_a_profile_defines_methods_of_its_own(write, tmp_path, own_module):
     assert [*profile.methods] == ["l2", "own", "mild", "ft"]
     assert profile.method("own") == Method(name="own", target=own_module)
     assert profile.method("mild") == Method(name="mild", lam=0.9) and profile.method("l2") == METHODS["l2"]
-    start = profile.start_of(profile.runs(tmp_path)[-1])
-    assert (start.method, start.seed) == ("own", 2) and start.path == tmp_path / "runs" / "own-s2"
-    given = profile.parameters("03-train", method="own", definition=profile.methods["own"])
-    assert Method(**given["definition"]) == profile.method("own") and profile.methods["l2"] == {}
+    base = profile.base_of(profile.runs(tmp_path)[-1])
+    assert (base.method, base.seed) == ("own", 2) and base.path == tmp_path / "runs" / "own-s2"
+    assert profile.base_of(profile.runs(tmp_path)[0]) is None and profile.methods["l2"] is METHODS["l2"]
+
+
+def test_a_method_is_like_another_with_settings_of_its_own(write, tmp_path):
+    text = (
+        "methods:\n  - {name: soft, like: full, neighbors: 7}\n  - {name: soft-5, like: soft, training: {steps: 5}}\n"
+    )
+    text += "seeds: [2]\nnotebooks:\n  03-train: {training: {steps: 9, crop: 32}}\n"
+    profile = load_profile(write(text))
+    assert profile.method("soft") == replace(METHODS["full"], name="soft", neighbors=7)
+    assert profile.method("soft-5") == replace(METHODS["full"], name="soft-5", neighbors=7)
+    whole, short = profile.runs(tmp_path)
+    assert profile.train_config(whole) == TrainConfig(steps=9, crop=32, seed=2)
+    assert profile.train_config(short) == TrainConfig(steps=5, crop=32, seed=2)
+    # Scores of other settings are no scores of this run.
+    short.path.mkdir(parents=True)
+    for steps, current in [(9, False), (5, True)]:
+        config = TrainConfig(steps=steps, crop=32, seed=2).identity()
+        config = {"method": asdict(profile.method("soft-5")), "seed": 2, "size": 64, "config": config}
+        (short.path / "metrics.json").write_text(json.dumps({"config": config}))
+        assert grid.is_current(short, profile) == current
+
+
+def test_a_method_of_the_profile_that_decodes_another_is_never_trained(write, tmp_path, monkeypatch):
+    path = write(
+        "methods: [class, {name: class-s25, decodes: class, rebalance: 0.25}]\nseeds: [1]\n"
+        "parameters: {size: 32}\nnotebooks:\n  03-train: {training: {steps: 1, batch_size: 2, crop: 32, threads: 1}}\n"
+    )
+    monkeypatch.chdir(path.parents[1])
+    (run,) = grid.ensure_runs(tmp_path / "results" / "test", ["class-s25"])  # which trains class, and does not score it
+    base = run_at(tmp_path / "results" / "test", "class", 1)
+    assert base.trained and not base.scored and run.trained and run.scored and run.network == base.path
+    assert not {"train.json", "run.json", "model.safetensors"} & {file.name for file in run.path.iterdir()}
+    assert run.colorizer().model.target.rebalance == 0.25 and run.config["seed"] == 1
+    assert run.metrics["config"]["method"]["decodes"] == "class" and run.metrics["train_seconds"] > 0
+    assert grid.is_current(run, load_profile(path))
+    # What 04-evaluate makes of name and seed is the same run.
+    assert grid.ensure_trained(Run(run.path, "class-s25", 1)).network == base.path
 
 
 def test_a_method_of_the_profile_is_trained_and_scored(write, tmp_path, own_module, monkeypatch):
@@ -186,7 +261,8 @@ def test_a_method_of_the_profile_is_trained_and_scored(write, tmp_path, own_modu
     assert not (run.path / "temperatures.csv").exists()  # it has no distribution
     assert (grid.scores([run])["method"] == "own").all() and len(grid.scores([run], "seen")) > 0
     assert grid.is_current(run, load_profile(path))
-    with pytest.raises(ValueError, match=r"methods: expected one of \['gray', 'own'\], got 'l2'"):
+    expected = r"methods: expected methods of the profile test, \['gray', 'own'\] \(set `methods` there, .* got 'l2'"
+    with pytest.raises(ValueError, match=expected):
         grid.ensure_runs(tmp_path / "results" / "test", ["l2"])
 
 
@@ -207,6 +283,20 @@ def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
     assert grid.kept(tmp_path, load_profile(write(text))) == []
     other = load_profile(write(text + "keep_runs: true\nparameters: {size: 96}\n"))
     assert grid.kept(tmp_path, other) == []
+
+
+def test_a_chain_of_bases_without_weights_is_made_again(write, tmp_path):
+    text = "methods: [full, l2-ft, {name: faint, decodes: l2-ft, bilateral: 5.0}]\nseeds: [0]\nkeep_runs: true\n"
+    profile = load_profile(write(text))
+    full, l2_ft, _ = profile.runs(tmp_path)
+    for run in (full, l2_ft):
+        run.path.mkdir(parents=True)
+        config = {"method": asdict(profile.method(run.method)), "seed": 0, "size": 64}
+        config["config"] = profile.train_config(run).identity()
+        (run.path / "metrics.json").write_text(json.dumps({"config": config}))
+    assert grid.kept(tmp_path, profile) == []  # `faint` needs the weights of l2-ft, which needs those of full
+    (l2_ft.path / "train.json").write_text("{}")
+    assert named(grid.kept(tmp_path, profile)) == [("full", 0), ("l2-ft", 0)]
 
 
 def test_the_committed_runs_of_landscapes_count_as_done():
@@ -259,7 +349,7 @@ def test_a_step_depends_on_what_it_imports_and_nothing_else():
         return {path.name for path in notebook_sources(ROOT / "notebooks" / f"{notebook}.ipynb")}
 
     assert {"training.py", "color.py", "bank.py", "03-train.ipynb"} <= names("03-train")
-    assert not {"figures.py", "tables.py", "metrics.py", "grid.py", "colorize.py"} & names("03-train")
+    assert "metrics.py" in names("03-train") and not {"figures.py", "tables.py"} & names("03-train")  # it scores, too
     assert {"figures.py", "metrics.py", "bootstrap.py"} <= names("05-compare")
 
 
