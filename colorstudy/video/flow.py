@@ -22,12 +22,9 @@ class Motion(NamedTuple):
     def resized(self, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """Flow (2, *size) in pixels of that size, and the visible share (*size) of each of its pixels, in [0, 1]."""
         height, width = self.flow.shape[-2:]
-        if (height, width) == size:
-            return self.flow, self.visible.float()
-        scale = torch.tensor([size[1] / width, size[0] / height], device=self.flow.device)
-        both = torch.cat([self.flow * scale[:, None, None], self.visible[None].float()])
-        both = F.interpolate(both[None], size, mode="bilinear", antialias=True)[0]
-        return both[:2], both[2].clamp(0, 1)
+        both = torch.cat([self.flow, self.visible[None]])
+        x, y, share = F.interpolate(both[None], size, mode="bilinear", antialias=True)[0]
+        return torch.stack([x * (size[1] / width), y * (size[0] / height)]), share.clamp(0, 1)
 
 
 def estimate(previous: torch.Tensor, current: torch.Tensor, by: str = "dis") -> Motion:
@@ -41,33 +38,35 @@ def estimate(previous: torch.Tensor, current: torch.Tensor, by: str = "dis") -> 
     pair = _pair(previous, current)
     require_choice(by, ("dis", "tvl1"), "by")
     height, width = previous.shape
-    enlarged = [round(side * max(1.0, 16 / min(height, width))) for side in (height, width)]  # DIS has patches of 16
-    a, b = F.interpolate(pair, enlarged, mode="bilinear")[0].cpu().numpy()
+    margins = (0, max(0, 16 - width), 0, max(0, 16 - height))  # DIS has patches of 16
+    a, b = F.pad(pair, margins, mode="replicate")[0].cpu().numpy()
     if by == "dis":
         a, b = (np.clip(grey * 2.55, 0, 255).astype(np.uint8) for grey in (a, b))
         dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         found = [dis.calc(x, y, None).transpose(2, 0, 1) for x, y in ((b, a), (a, b))]  # type: ignore[call-overload]
     else:
         found = [optical_flow_tvl1(x / 100, y / 100)[::-1] for x, y in ((b, a), (a, b))]  # rows first
-    flows = [torch.from_numpy(np.ascontiguousarray(flow, np.float32)).to(previous.device) for flow in found]
-    backward, forward = (Motion(flow, flow[0] > 0).resized((height, width))[0] for flow in flows)
+    flows = np.ascontiguousarray(found, np.float32)[..., :height, :width]
+    backward, forward = torch.from_numpy(flows).to(previous.device)
     there = warp(forward, backward)  # the flow back, at the place that each pixel came from
     miss = (backward + there).square().sum(0)
-    allowed = 0.5 + 0.01 * (backward.square().sum(0) + there.square().sum(0))
+    allowed = 0.5 + 0.01 * (backward.square() + there.square()).sum(0)
     return Motion(backward, (miss <= allowed) & inside(backward))
 
 
 def inside(flow: torch.Tensor) -> torch.Tensor:
     """Which pixels (H, W) a flow (2, H, W) finds inside of the frame before, between the centres of its pixels."""
-    halves = (torch.tensor(flow.shape[:0:-1], device=flow.device) - 1) / 2  # of width and height
-    return ((_grid(flow).abs() - 1) * halves <= 1e-3).all(-1)  # pixels, of rounding
+    places, last = _places(flow)
+    return ((places >= -1e-3) & (places <= last + 1e-3)).all(0)  # pixels, of rounding
 
 
 def warp(maps: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
     """What `maps` (C, h, w) of the frame before show where `flow` (2, h, w) points; bilinear, border continued."""
     expected = f"shape (2, h, w), as maps (C, h, w) = {tuple(maps.shape)}"
     require(maps.ndim == 3 and flow.shape == (2, *maps.shape[1:]), "flow", expected, tuple(flow.shape))
-    return F.grid_sample(maps[None], _grid(flow)[None].to(maps), padding_mode="border", align_corners=True)[0]
+    places, last = _places(flow)
+    grid = (places * (2 / last.clamp(min=1)) - 1).movedim(0, -1)  # -1 and 1 are the centres of the corner pixels
+    return F.grid_sample(maps[None], grid[None].to(maps), padding_mode="border", align_corners=True)[0]
 
 
 def is_cut(previous: torch.Tensor, current: torch.Tensor) -> bool:
@@ -83,12 +82,11 @@ def is_cut(previous: torch.Tensor, current: torch.Tensor) -> bool:
     return bool(changed and (uniform or cv2.matchTemplate(now, middle, cv2.TM_CCOEFF_NORMED).max() < 0.6))
 
 
-def _grid(flow: torch.Tensor) -> torch.Tensor:
-    """Where pixels were, (H, W, 2), in the units of `grid_sample`: -1 and 1 are the centres of the corner pixels."""
+def _places(flow: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where pixels were, (x, y) in pixels (2, H, W), by a flow of that shape, and the last places (2, 1, 1)."""
     height, width = flow.shape[-2:]
-    x = torch.arange(width, device=flow.device) + flow[0]
-    y = torch.arange(height, device=flow.device)[:, None] + flow[1]
-    return torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
+    start = torch.meshgrid(*(torch.arange(n, device=flow.device) for n in (width, height)), indexing="xy")
+    return flow + torch.stack(start), torch.tensor([width - 1, height - 1], device=flow.device)[:, None, None]
 
 
 def _pair(previous: torch.Tensor, current: torch.Tensor) -> torch.Tensor:
