@@ -51,7 +51,8 @@ def known_clip(
     frame by `patch_velocity` (x, y), in pixels of the frame. Both pictures are sampled bilinearly.
     """
     require_maps(image, "image", len(image), "(C, h, w)")
-    require_maps(image if patch is None else patch, "patch", len(image), "(C, h, w)")
+    patch, radius = (image, -1.0) if patch is None else (patch, (min(patch.shape[-2:]) - 1) / 2)  # -1 covers nothing
+    require_maps(patch, "patch", len(image), "(C, h, w)")
     require(frames >= 2, "frames", "at least 2", frames)
     require(zoom > 0, "zoom", "a factor > 0", zoom)
     y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) - (side - 1) / 2 for side in size), indexing="ij")
@@ -60,19 +61,16 @@ def known_clip(
     made, motions = [], []
     disc = torch.zeros(1, *size)  # 1 where the disc is
     for t in range(frames):
-        frame, disc_before = _sampled(image, grid / zoom**t + t * move, "image"), disc
+        places, disc_before = grid - t * patch_move, disc
+        covered = places.norm(dim=0) <= radius
+        disc = covered.float()[None]
+        behind = _sampled(image, grid / zoom**t + t * move, "image")
+        made.append(torch.where(covered, _sampled(patch, places * covered, "patch"), behind))
         # The place in the picture is that of the frame before: place / zoom^t + t v = before / zoom^(t-1) + (t - 1) v.
-        before = grid / zoom + zoom ** (t - 1) * move
-        if patch is not None:
-            places = grid - t * patch_move
-            covered = places.square().sum(0) <= ((min(patch.shape[-2:]) - 1) / 2) ** 2
-            frame = torch.where(covered, _sampled(patch, places * covered, "patch"), frame)
-            before = torch.where(covered, grid - patch_move, before)
-            disc = covered.float()[None]
+        before = torch.where(covered, grid - patch_move, grid / zoom + zoom ** (t - 1) * move)
         flow = (before - grid).float()
         # What mixes both layers at the place before was not to be seen there either.
         same = (warp(disc_before, flow) - disc).abs()[0] < 1e-4
-        made.append(frame)
         motions.append(Motion(flow, inside(flow) & same))
     return KnownClip(torch.stack(made), motions[1:])
 

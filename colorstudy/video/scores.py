@@ -28,10 +28,9 @@ def warp_error(chroma: Tensor, motions: Motions) -> float:
     `chroma` (T, 2, H, W) is a*, b* of the frames; nan if nothing is visible twice. The measure of Lai et al., "Learning
     blind video temporal consistency", ECCV 2018, on chroma instead of RGB, since the lightness is given.
     """
-    changes = [chroma.new_empty(2, 0)]  # (2, pixels) each
-    for before, now, motion in _pairs(chroma, "chroma", 2, motions):
-        changes.append((now - warp(before, motion.flow))[:, motion.visible])
-    return torch.cat(changes, dim=1).double().square().sum(0).mean().sqrt().item()
+    pairs = _pairs(chroma, "chroma", 2, motions)
+    changes = [(now - warp(before, motion.flow))[:, motion.visible] for before, now, motion in pairs]  # (2, pixels)
+    return torch.cat([chroma.new_empty(2, 0), *changes], dim=1).double().square().sum(0).mean().sqrt().item()
 
 
 def flicker(lab: Tensor, motions: Motions) -> float:
@@ -61,8 +60,8 @@ def color_distribution_consistency(rgb: Tensor, motions: Motions) -> float:
     for stride in (1, 2, 4):
         together = scene[:-stride] == scene[stride:]
         p, q = histograms[:-stride][together], histograms[stride:][together]
-        m = ((p + q) / 2).clamp(min=torch.finfo(p.dtype).tiny)
-        means.append((torch.special.xlogy(p, p / m) + torch.special.xlogy(q, q / m)).sum(-1).mean() / 2)
+        gain = torch.special.entr((p + q) / 2) - (torch.special.entr(p) + torch.special.entr(q)) / 2
+        means.append(gain.sum(-1).mean())
     return torch.stack(means).mean().item()
 
 
