@@ -49,11 +49,13 @@ class TestSmoother:
             for _ in range(25):
                 assert torch.allclose(smoother(scene, torch.full((1, 3, 4, 4), 0.25)), torch.tensor(0.25), atol=1e-6)
 
-    def test_flow_follows_what_moves(self):
-        """A colour that moves with the picture is kept by flow, and smeared in place."""
+    @pytest.mark.parametrize("scale", [1, 2])
+    def test_flow_follows_what_moves(self, scale):
+        """A colour that moves with the picture is kept by flow, and smeared in place; also if the frames are large."""
         bank = photos(size=256).test
         picture = color.to_tensor(bank.images[bank.names.index("mvtb/parks")])
-        made = known_clip(color.srgb_to_lab(picture), 16, (128, 160), velocity=(3, 0))
+        picture = torch.nn.functional.interpolate(picture[None], scale_factor=scale, mode="bilinear")[0]
+        made = known_clip(color.srgb_to_lab(picture), 16, (128 * scale, 160 * scale), velocity=(3 * scale, 0))
         errors = {}
         for kind in KINDS:
             smoother = Smoother(kind)
@@ -147,6 +149,15 @@ class TestColorizing:
     def test_without_smoothing_a_frame_is_a_picture(self, colorizer, frames):
         found = colorize_frames(colorizer, torch.cat(frames))
         assert torch.allclose(found, torch.cat([colorizer.colorize(rgb) for rgb in frames]), atol=1e-5)
+
+    def test_bytes_come_back_as_bytes(self, colorizer, frames):
+        smoothers = Smoother("exponential"), Smoother("exponential")
+        for rgb in frames:
+            pixels = color.to_uint8(rgb)[0]
+            found = colorize_frame(colorizer, pixels, smoothers[0])
+            expected = color.to_uint8(colorize_frame(colorizer, color.to_tensor(pixels)[None], smoothers[1]))[0]
+            difference = abs(found.astype(int) - expected)
+            assert found.dtype == pixels.dtype and difference.max() <= 1 and (difference > 0).mean() < 0.01
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_a_clip_begins_with_its_first_frame(self, colorizer, frames, kind):
