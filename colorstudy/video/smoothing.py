@@ -22,7 +22,7 @@ from colorstudy._files import read_json, sha256, write_json, write_tensors
 from colorstudy.colorize import Colorizer
 from colorstudy.data.arrays import Picture
 from colorstudy.filters import downscale
-from colorstudy.video.files import Clip, Frame, encoded, joined, write
+from colorstudy.video.files import H264, Clip, Frame, encoded, joined, write
 from colorstudy.video.flow import estimate, is_cut, warp
 
 SMOOTHINGS = ("none", "exponential", "flow")
@@ -103,7 +103,7 @@ def colorize_clip(
 ) -> Path:
     """Colour a clip, what colours it has ignored and its sound copied, to a .mkv, .mov or .mp4 file `out`; its path.
 
-    The video is H.264 (CRF 18, BT.709) with the times, the size and the shape of pixels of the source, upright; with
+    The video is H.264 (CRF 17, BT.709) with the times, the size and the shape of pixels of the source, upright; with
     full chroma (4:4:4) where a side is odd, else 4:2:0, which everything plays. `smoothing` is a kind of `Smoother`.
     `resume` goes on where an earlier call was interrupted, at a loss of at most `segment` frames; without, what is left
     of it is removed. A ``ValueError`` if `source` is no whole clip, the earlier call had other arguments, or `out`
@@ -117,7 +117,8 @@ def colorize_clip(
     if out.exists() and not overwrite:
         raise FileExistsError(f"out: expected a new file, or overwrite, got {out}, which exists")
     job = {"source": sha256(clip.path), "model": colorizer.model.checksum, "size": colorizer.size}
-    job |= {"options": colorizer.options, "smoothing": smoothing, "segment": segment, "av": version("av")}
+    job |= {"options": colorizer.options, "smoothing": smoothing, "segment": segment}
+    job |= {"av": version("av"), "encoding": H264}
 
     with _resumable(out, job, resume) as (folder, after):
         state = load_file(after, str(colorizer.device)) if after.exists() else {}

@@ -18,6 +18,7 @@ from colorstudy.colorize import Colorizer
 from colorstudy.data import photos
 from colorstudy.methods import get
 from colorstudy.model import Model
+from colorstudy.video import files
 from colorstudy.video.clips import clip
 from colorstudy.video.files import Clip, excerpt, write_clip
 from colorstudy.video.flow import is_cut
@@ -307,6 +308,10 @@ class TestResuming:
                 colorize_clip(source, tmp_path / "out.mp4", colorizer, **options | other, resume=True)
             with pytest.raises(ValueError, match="resume: expected segments of the same options"):
                 colorize_clip(source, tmp_path / "out.mp4", colorizer.decoding(temperature=0.9), **options, resume=True)
+            patched.setitem(files.H264, "crf", "30")
+            with pytest.raises(ValueError, match="resume: expected segments of the same encoding"):
+                colorize_clip(source, tmp_path / "out.mp4", colorizer, **options, resume=True)
+            patched.setitem(files.H264, "crf", "17")
             seen[:] = [None] * 20
             out = colorize_clip(source, tmp_path / "out.mp4", colorizer, **options, resume=True)
             assert len(seen) == 20 + 12  # 8 of 20 frames were there
