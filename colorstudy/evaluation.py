@@ -10,7 +10,7 @@ import torch
 from colorstudy import prior
 from colorstudy._checks import require, require_choice
 from colorstudy.bins import ColorBins
-from colorstudy.color import merge, split, to_tensor, to_uint8
+from colorstudy.color import merge, split, srgb_to_lab, to_tensor, to_uint8
 from colorstudy.data import ImageBank
 from colorstudy.metrics import per_image
 
@@ -54,22 +54,22 @@ def baseline(name: str, bank: ImageBank, seed: int) -> Gray | RandomColors:
     return Gray() if name == "gray" else RandomColors(bank.train.images, seed)
 
 
-def inverse_frequency(bank: ImageBank, bins: ColorBins) -> torch.Tensor:
-    """How much a pixel of each true bin counts in the rebalanced AuC: float32 (Q,).
-
-    Counted over the whole bank, so that every bin of a test pixel occurs and the weights don't depend on which pictures
-    are scored; smoothed.
-    """
-    p = prior.smooth(prior.count(bank.images, bins), bins)
+def inverse_frequency(counts: torch.Tensor, bins: ColorBins) -> torch.Tensor:
+    """How much a pixel of each true bin counts in the rebalanced AuC: float32 (Q,), of `counts` (Q,), smoothed."""
+    p = prior.smooth(counts, bins)
     # Bins far from every colour underflow to 0; no pixel has them, so any finite weight will do.
     return prior.rebalancing_weights(p.clamp(min=1e-12), lam=0).float()
 
 
 @lru_cache(maxsize=2)
 def _reference(bank: ImageBank) -> tuple[ColorBins, torch.Tensor, torch.Tensor]:
-    """The bins, their `inverse_frequency` in `bank` and which are `rare`, kept: many colorizers meet one bank."""
+    """The bins, their `inverse_frequency` and which are `rare`, kept: many colorizers meet one bank.
+
+    Counted over all of it, so that every bin of a test pixel occurs and it doesn't matter which pictures are scored.
+    """
     bins = ColorBins.in_gamut()
-    return bins, inverse_frequency(bank, bins), rare(prior.count(bank.images, bins))
+    counts = prior.count(bank.images, bins)
+    return bins, inverse_frequency(counts, bins), rare(counts)
 
 
 def rare(counts: torch.Tensor, share: float = 0.05) -> torch.Tensor:
@@ -93,16 +93,14 @@ def evaluate(
     require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
     pictures = bank.test if subset == "test" else bank.train
     bins, weights, is_rare = _reference(bank)
-    chosen = np.arange(len(pictures))
-    if most is not None and most < len(pictures):
-        chosen = np.linspace(0, len(pictures) - 1, most).round().astype(int)
-    parts = []
+    chosen = np.linspace(0, len(pictures) - 1, min(most or len(pictures), len(pictures))).round().astype(int)
+    parts: list[dict[str, torch.Tensor]] = []
     for start in range(0, len(chosen), batch_size):
         true = to_tensor(pictures.images[chosen[start : start + batch_size]])
-        colored = colorizer.colorize(true)
-        labels, given = (bins.nearest(split(rgb)[1]) for rgb in (true, colored))
-        part = per_image(colored, true, weights[labels])
-        part |= {"rare": is_rare[given].float().mean((1, 2)), "rare_true": is_rare[labels].float().mean((1, 2))}
-        parts.append(pd.DataFrame({name: score.numpy() for name, score in part.items()}))
-    names = pd.Index([pictures.names[i] for i in chosen], name="image")
-    return pd.concat(parts, ignore_index=True).set_axis(names)
+        colored = colorizer.colorize(true).to(true.dtype)
+        labs = srgb_to_lab(colored), srgb_to_lab(true)
+        given, labels = (bins.nearest(lab[:, 1:]) for lab in labs)
+        shares = {"rare": is_rare[given].float().mean((1, 2)), "rare_true": is_rare[labels].float().mean((1, 2))}
+        parts.append(per_image(colored, true, weights[labels], labs) | shares)
+    table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
+    return table.set_axis(pd.Index([pictures.names[i] for i in chosen], name="image"))

@@ -10,6 +10,7 @@ from colorstudy.bins import ColorBins
 from colorstudy.color import split, to_tensor
 from colorstudy.data import ImageBank
 from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency, rare
+from colorstudy.prior import count
 from colorstudy.study.scores import SCORES, aggregate
 
 
@@ -100,7 +101,8 @@ def test_gray_has_the_scores_of_its_closed_forms(bank, true):
     assert np.allclose(table["auc"], expected, atol=1e-4)
     assert table["colorfulness"].max() < 0.1 and table["chroma"].max() < 0.1
     assert np.allclose(table["rmse"], (chroma.square().mean((1, 2)) / 2).sqrt(), rtol=1e-3)
-    weights = inverse_frequency(bank, ColorBins.in_gamut())[ColorBins.in_gamut().nearest(split(true)[1])]
+    bins = ColorBins.in_gamut()
+    weights = inverse_frequency(count(bank.images, bins), bins)[bins.nearest(split(true)[1])]
     pooled = (weights * (1 - chroma.clamp(max=150) / 150)).sum() / weights.sum()
     assert aggregate(table)["auc_rebalanced"] == pytest.approx(pooled.item(), abs=1e-4)
 
@@ -162,7 +164,7 @@ def test_random_leaves_the_global_generators_alone(bank):
 
 def test_inverse_frequency_is_that_of_the_smoothed_counts(bank):
     bins = ColorBins.in_gamut()
-    weights = inverse_frequency(bank, bins)
+    weights = inverse_frequency(count(bank.images, bins), bins)
     assert weights.shape == (313,) and weights.dtype == torch.float32
     assert weights.isfinite().all() and (weights > 0).all()
     rgb = to_tensor(bank.images)
@@ -175,12 +177,15 @@ def test_inverse_frequency_is_that_of_the_smoothed_counts(bank):
     assert (p * weights.double()).sum().item() == pytest.approx(1, rel=1e-3)
 
 
-def test_inverse_frequency_is_of_the_whole_bank(bank):
-    bins = ColorBins.in_gamut()
+def test_frequencies_are_of_the_whole_bank(bank):
+    """A training picture counts in the weights of the test pictures, and in which of their colours are rare."""
     changed = bank.images.copy()
-    changed[-1] = (255, 0, 0)
+    changed[0] = bank.test.images[0]
     other = ImageBank(bank.name, changed, bank.names, bank.split, bank.hash, {}, ())
-    assert not torch.allclose(inverse_frequency(other, bins), inverse_frequency(bank, bins))
+    table, expected = evaluate(Gray(), other), evaluate(Gray(), bank)
+    for column in ("rebalanced_weight", "rare_true"):
+        assert not np.allclose(table[column], expected[column])
+    pd.testing.assert_series_equal(table["auc"], expected["auc"])
 
 
 def test_baselines_are_named(bank):
