@@ -31,7 +31,7 @@ def bootstrap(
     crossed = _Crossed(table, scores, "table")
     rng = np.random.default_rng(seed)
     resampled = crossed.resampled(_draw(rng, samples, len(crossed.images)), _draw(rng, samples, len(crossed.seeds)))
-    found = _intervals(crossed.mean(), resampled, level, scores)
+    found = _intervals(crossed.each.mean(0), resampled, level, scores)
     return found.assign(images=len(crossed.images), seeds=len(crossed.seeds))
 
 
@@ -60,7 +60,7 @@ def paired(
     images, seeds_a = _draw(rng, samples, len(a.images)), _draw(rng, samples, len(a.seeds))
     seeds_b = seeds_a if same_seeds else _draw(rng, samples, len(b.seeds))
     resampled = a.resampled(images, seeds_a) - b.resampled(images, seeds_b)
-    result = _intervals(a.mean() - b.mean(), resampled, level, scores)
+    result = _intervals(a.each.mean(0) - b.each.mean(0), resampled, level, scores)
     share = np.minimum((resampled <= null).mean(0), (resampled >= null).mean(0))
     # A nan is on neither side, so counting would call it significant.
     sign = np.where(result["low"].isna(), np.nan, np.clip(2 * share, 1 / samples, 1))
@@ -85,36 +85,41 @@ def holm(p: npt.ArrayLike) -> np.ndarray:
 
 
 class _Crossed:
-    """The numerators and denominators (seeds, images, scores) of a table, checked to be complete without doubles."""
+    """The numerators and denominators (2, seeds, images, scores) of a table, checked to be complete without doubles."""
 
     def __init__(self, table: pd.DataFrame, scores: Scores, name: str):
         keys = ["seed", "image"]
         require_columns(table, keys, name)
         require(not table[keys].isna().any(axis=None), name, "a seed and an image in every row", "an empty cell")
-        rows = table.set_index(keys, drop=False).sort_index()
-        self.seeds, self.images = rows.index.unique("seed"), rows.index.unique("image").sort_values()
-        pairs = pd.MultiIndex.from_product([self.seeds, self.images])
-        doubled, absent = rows.index[rows.index.duplicated()], pairs[~pairs.isin(rows.index)]
-        for wrong, expected, got in ((doubled, "one row", "several"), (absent, "a row", "none")):
-            for seed, image in wrong[:1]:
-                require(False, name, f"{expected} for each seed and image", f"{got} of seed {seed}, image {image}")
+        (seed, self.seeds), (image, self.images) = (pd.factorize(table[key], sort=True) for key in keys)
         shape = (len(self.seeds), len(self.images), len(scores))
-        self.parts = [part.reshape(shape) for part in score_parts(rows, scores, name)]
-
-    def mean(self) -> np.ndarray:
-        """Mean over seeds of the scores (scores,)."""
-        return ratio(*(part.sum(1) for part in self.parts)).mean(0)
+        place = seed * shape[1] + image  # of each row, among all pairs
+        rows = np.bincount(place, minlength=shape[0] * shape[1]).reshape(shape[:2])
+        for i, j in np.argwhere(rows != 1)[:1]:
+            expected, got = ("one row", "several") if rows[i, j] else ("a row", "none")
+            got = f"{got} of seed {self.seeds[i]}, image {self.images[j]}"
+            require(False, name, f"{expected} for each seed and image", got)
+        in_order = table.set_index(keys, drop=False).iloc[np.argsort(place)]
+        self.parts = np.reshape(score_parts(in_order, scores, name), (2, *shape))
+        self.each = ratio(*self.parts.sum(2))  # the scores of each seed (seeds, scores)
 
     def resampled(self, images: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """Scores (samples, scores) under counts of images (samples, images) and of seeds (samples, seeds)."""
-        each = ratio(*(np.tensordot(images, part, axes=(1, 1)) for part in self.parts))  # (samples, seeds, scores)
-        return np.einsum("ns,nsk->nk", seeds / seeds.sum(1, keepdims=True), each)
+        # What is summed is the distance from the score: small, so that float32 is enough for the product.
+        parts = np.stack([self.parts[0] - self.each[:, None] * self.parts[1], self.parts[1]]).astype(images.dtype)
+        sums = np.tensordot(images, parts, axes=(1, 2)).astype(float)  # (samples, 2, seeds, scores)
+        each = self.each + ratio(sums[:, 0], sums[:, 1])
+        return np.einsum("ns,nsk->nk", seeds / seeds.sum(1, keepdims=True, dtype=float), each)
 
 
 def _draw(rng: Generator, samples: int, n: int) -> np.ndarray:
-    """How often each of `n` things comes up in `n` draws with replacement: (samples, n), float for the product."""
+    """How often each of `n` things comes up in `n` draws with replacement: (samples, n), in float32 for the product."""
     require(samples >= 1, "samples", "at least 1", samples)
-    return rng.multinomial(n, np.full(n, 1 / n), size=samples).astype(float)
+    counts = np.empty((samples, n), np.float32)
+    for some in np.array_split(counts, samples * n // 2**17 + 1):  # so many as fit into a processor's cache
+        drawn = rng.integers(n, size=some.shape, dtype=np.min_scalar_type(n)) + n * np.arange(len(some))[:, None]
+        some[:] = np.bincount(drawn.ravel(), minlength=some.size).reshape(some.shape)
+    return counts
 
 
 def _intervals(mean: np.ndarray, resampled: np.ndarray, level: float, scores: Scores) -> pd.DataFrame:

@@ -35,18 +35,46 @@ def test_pool_means_and_ratios():
     assert np.isnan(aggregate(table.assign(size=0), {"ratio": ("hits", "size")})["ratio"])
 
 
-def test_resamples_are_those_of_a_plain_loop(table):
-    """Every resample, recomputed by repeating the rows of the table as often as the generator says."""
-    rng = np.random.default_rng(1)
-    images, seeds = (rng.multinomial(n, np.full(n, 1 / n), size=20) for n in (30, 3))
+def means(table, images, seeds, scores):
+    """Mean over the drawn `seeds` of the scores of the drawn `images`, by their numbers, in float64."""
     by_seed = [group.sort_values("image") for _, group in table.groupby("seed")]
-    loop = []
-    for of_images, of_seeds in zip(images, seeds):
-        rows, drawn = np.repeat(np.arange(30), of_images), np.repeat(np.arange(3), of_seeds)
-        loop.append(np.mean([aggregate(by_seed[s].iloc[rows], BOTH) for s in drawn], axis=0))
+    return np.mean([aggregate(by_seed[seed].iloc[images], scores) for seed in seeds], axis=0)
+
+
+def drawn(rng, samples, n):
+    return rng.integers(n, size=(samples, n), dtype=np.uint8)
+
+
+def test_resamples_are_those_of_a_plain_loop(table):
+    """Every resample, recomputed from the rows that the generator draws."""
+    rng = np.random.default_rng(1)
+    images, seeds = drawn(rng, 20, 30), drawn(rng, 20, 3)
+    loop = [means(table, *pair, BOTH) for pair in zip(images, seeds)]
     result = bootstrap(table, BOTH, samples=20, level=0.5, seed=1)
     low, high = np.quantile(loop, [0.25, 0.75], axis=0)
     assert result["low"].tolist() == pytest.approx(low) and result["high"].tolist() == pytest.approx(high)
+
+
+def test_small_differences_of_large_scores_are_not_lost_to_single_precision():
+    """Scores of about 1000 that differ by about 0.001, of which single precision has steps of 0.00006."""
+    rng = np.random.default_rng(8)
+    b = study(rng, seeds=3, images=30, truth=1000.0)
+    a = b.assign(score=b["score"] + 1e-3 * rng.standard_normal(len(b)))
+    rng = np.random.default_rng(1)
+    loop = [means(a, *pair, MEAN) - means(b, *pair, MEAN) for pair in zip(drawn(rng, 50, 30), drawn(rng, 50, 3))]
+    result = paired(a, b, MEAN, samples=50, level=0.5, seed=1).loc["score"]
+    low, high = np.quantile(loop, [0.25, 0.75])
+    assert [result["low"], result["high"]] == pytest.approx([low, high], abs=1e-3 * (high - low))
+
+
+@pytest.mark.parametrize("n", [255, 256, 70000])
+def test_images_are_drawn_alike_however_many_there_are(n):
+    """A mean has its quartiles .6745 standard errors away; as scores rise with the place, none may be left out."""
+    table = pd.DataFrame({"seed": 0, "image": np.arange(n), "score": np.arange(n) / n})
+    result = bootstrap(table, MEAN, samples=500, level=0.5).loc["score"]
+    error = table["score"].std() / np.sqrt(n)
+    assert result["high"] - result["low"] == pytest.approx(2 * 0.6745 * error, rel=0.2)
+    assert (result["high"] + result["low"]) / 2 == pytest.approx(result["mean"], abs=0.2 * error)
 
 
 def test_one_seed_agrees_with_scipy():
