@@ -142,7 +142,7 @@ class ColorBins(nn.Module):
 
 
 class _Grid:
-    """The centres nearest to a colour, if they lie on a square grid: signs find them, and a table their numbers.
+    """The centres nearest to a colour, if they lie on a square grid: rounding finds them, and a table their numbers.
 
     -1 for grid points that are no centres, and for all if the centres lie on no grid.
     """
@@ -166,22 +166,12 @@ class _Grid:
     def around(self, points: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices, or -1, and squared distances (k, N) of the k <= 5 grid points nearest to `points` (N, 2)."""
         place = self._place(points)
-        offset = place - place.round()  # in [-1/2, 1/2], of the nearest grid point
-        near, far = offset.abs().aminmax(dim=1)  # (N,), in spacings, along the two axes
-        row, column = (torch.where(offset[:, i] < 0, -step, step) for i, step in enumerate((self.table.shape[1], 1)))
-        is_row = offset[:, 0].abs() == far
-        second, third = torch.where(is_row, row, column), torch.where(is_row, column, row)  # steps in the flat table
-        fourth, fifth = second + third, -third
-        # By how much the squared distances exceed the least; which of the last two comes first is to be seen.
-        diagonal, behind, beyond = 2 - 2 * near - 2 * far, 1 + 2 * near, 1 + 2 * far
-        is_diagonal, is_beyond = diagonal <= behind, diagonal > beyond
-        last = torch.where(is_beyond, -second, fourth)
-        steps = [torch.zeros_like(row), second, third]
-        steps += [torch.where(is_diagonal, fourth, fifth), torch.where(is_diagonal, fifth, last)]
-        more = [torch.zeros_like(near), 1 - 2 * far, 1 - 2 * near, torch.minimum(diagonal, behind)]
-        more += [torch.where(is_diagonal, behind, torch.minimum(diagonal, beyond))]
-        indices = self.table.to(points.device).view(-1)[self._cell(place) + torch.stack(steps[:k])]
-        return indices, self.spacing**2 * (near.square() + far.square() + torch.stack(more[:k]))
+        offset = place - place.round()  # from the nearest grid point; the five nearest are among the 3 x 3 around it
+        steps = torch.cartesian_prod(*2 * [torch.arange(-1, 2, device=points.device)])  # (9, 2)
+        squares = (offset.T[:, None] - steps.T[:, :, None]).square_().sum(0)  # (9, N)
+        nearest = squares.topk(k, dim=0, largest=False)
+        cells = self._cell(place) + (steps[:, 0] * self.table.shape[1] + steps[:, 1])[nearest.indices]
+        return self.table.to(points.device).view(-1)[cells], self.spacing**2 * nearest.values
 
     def _place(self, points: torch.Tensor) -> torch.Tensor:
         """Coordinates on the grid."""
