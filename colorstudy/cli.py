@@ -185,12 +185,12 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     """Score a trained model on test pictures, with intervals over the pictures."""
     from colorstudy._files import replacing
-    from colorstudy.data import load_bank
+    from colorstudy.data import load
     from colorstudy.evaluation import evaluate
     from colorstudy.study.bootstrap import bootstrap
     from colorstudy.study.scores import scores_in
 
-    table = evaluate(_colorizer(options.model), load_bank(options.data, size=options.size))
+    table = evaluate(_colorizer(options.model), load(options.data, size=options.size))
     if options.csv:
         with replacing(options.csv) as temporary:
             table.to_csv(temporary)
@@ -201,10 +201,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _data(options: argparse.Namespace) -> int:
     """Say what a source holds, and which files are left out."""
-    from colorstudy.data import load_bank
+    from colorstudy.data import load
 
     warnings.simplefilter("ignore", UserWarning)  # the skipped files are named below
-    bank = load_bank(options.data, size=options.size)
+    bank = load(options.data, size=options.size)
     lines = [f"{key:<8} {value}" for key, value in bank.summary().items()]
     lines += [f"skipped: {name} ({reason})" for name, reason in bank.skipped.items()]
     print(*lines, *(f"grey: {name}" for name in bank.grey), sep="\n")

@@ -6,10 +6,9 @@ the first of them does all writing. In batch norm each process of a CPU run norm
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields
-from itertools import count
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,6 @@ from colorstudy._distributed import ends_with_the_others, fabric_of, rank_zero_f
 from colorstudy._files import sha256
 from colorstudy._provenance import code_hash, provenance
 from colorstudy.data import ImageBank, batch
-from colorstudy.data.bank import Stream
 from colorstudy.data.batches import working_size
 from colorstudy.methods import Method, get
 from colorstudy.model import Model
@@ -73,7 +71,7 @@ class TrainConfig:
 
 def fit(
     method: str | Method,
-    data: ImageBank | Stream,
+    data: ImageBank,
     config: TrainConfig,
     out_dir: str | Path,
     *,
@@ -127,7 +125,7 @@ def fit(
 
 
 def _train(
-    fabric: "Fabric", method: Method, data: ImageBank | Stream, config: TrainConfig, start: Model | None, out_dir: Path
+    fabric: "Fabric", method: Method, data: ImageBank, config: TrainConfig, start: Model | None, out_dir: Path
 ) -> None:
     torch.manual_seed(config.seed)
     model = Model.build(method, data.train.images)
@@ -148,7 +146,9 @@ def _train(
     # After the setup, which moves the parameters: the optimizer's state then follows them to their device.
     writes = fabric.is_global_zero
     step, seconds = runs.resume(out_dir, model, optimizer, schedule, writes=writes)
-    batches = _batches(data, method, config, fabric, step)
+    shown = partial(batch, data.train.images, augmentation=method.augmentation, crop=config.crop, seed=config.seed,
+                    batch_size=config.batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
+                    device=fabric.device)  # fmt: skip
     bar = tqdm(total=config.steps, initial=step, desc=out_dir.name, unit="step", mininterval=1, leave=False,
                disable=not writes)  # fmt: skip
     while step < config.steps:
@@ -156,7 +156,7 @@ def _train(
         losses: list[torch.Tensor] = []
         rates: list[float] = []
         for _ in range(min(config.interval, config.steps - step)):
-            rgb = next(batches)
+            rgb = shown(step + len(losses))
             with fabric.autocast():  # on one device Fabric calls a method as it is, outside of its precision
                 loss = module.loss(rgb)
             stepper.zero_grad(set_to_none=True)
@@ -183,23 +183,6 @@ def _train(
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "provenance": provenance()}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     rank_zero_first(lambda: runs.finish(out_dir, model, summary))
-
-
-def _batches(
-    data: ImageBank | Stream, method: Method, config: TrainConfig, fabric: "Fabric", first: int
-) -> Iterator[torch.Tensor]:
-    """This process's share of every batch from step `first` on."""
-    rank, world_size = fabric.global_rank, fabric.world_size
-    shown: dict[str, Any] = {"augmentation": method.augmentation, "crop": config.crop, "device": fabric.device}
-    if isinstance(data, ImageBank):
-        shown |= {"batch_size": config.batch_size, "seed": config.seed, "rank": rank, "world_size": world_size}
-        images = data.train.images
-        yield from (batch(images, step, **shown) for step in count(first))
-        return
-    stream = data.stream(first, batch_size=config.batch_size, seed=config.seed, rank=rank, world_size=world_size)
-    # What comes out of it is this process's share already, to be cut by its own numbers.
-    shown |= {"batch_size": config.batch_size // world_size, "seed": config.seed * world_size + rank}
-    yield from (batch(pictures, step, **shown) for step, pictures in zip(count(first), stream))
 
 
 def _model_of(start: str | Path, method: str) -> Model:

@@ -59,7 +59,7 @@ def test_equation_4_stands_in_one_place():
 OPTIONAL = [
     "anywidget", "av", "cv2", "efficientnet_lite_pytorch", "latex2mathml", "matplotlib", "mvtbdata", "nbconvert",
     "papermill", "pooch", "sklearn", "skvideo", "snakemake", "starlette", "statsmodels", "torchmetrics", "traitlets",
-    "uvicorn", "webdataset", "yaml",
+    "uvicorn", "yaml",
 ]  # fmt: skip
 
 

@@ -1,26 +1,13 @@
-"""`ImageBank`: pictures of one size, split into train and test; `Stream`: more than fit into one."""
+"""`ImageBank`: pictures of one size, split into train and test."""
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 
 from colorstudy._checks import require
-
-
-class Stream(Protocol):
-    """Training pictures that are read from front to back; `images` and `train` are a sample of them."""
-
-    name: str
-    hash: str
-    images: np.ndarray
-    train: "ImageBank"
-
-    def stream(self, step: int, *, batch_size: int, seed: int, rank: int, world_size: int) -> Iterator[np.ndarray]:
-        """This process's uint8 pictures (batch_size // world_size, S, S, 3) of every batch from `step` on."""
 
 
 @dataclass(frozen=True, eq=False)

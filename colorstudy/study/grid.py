@@ -23,7 +23,7 @@ from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
-from colorstudy.data import ImageBank, load_bank
+from colorstudy.data import ImageBank, load
 from colorstudy.evaluation import BASELINES, ColorizerLike, baseline, evaluate
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
@@ -68,7 +68,7 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     settings = profile.defaults("04-evaluate")
     missing = [run for run in runs if not run.scored]
     if missing:
-        bank = load_bank(settings["source"], size=settings["size"])
+        bank = load(settings["source"], size=settings["size"])
     for run in missing:
         evaluate_run(run, bank, temperatures=settings["temperatures"], most=settings["most"])
     if len(runs) < len(asked):

@@ -9,7 +9,7 @@ from typing import Any
 from colorstudy._checks import extra, require, require_choice
 from colorstudy._files import read_json
 from colorstudy._provenance import sources
-from colorstudy.data import ImageBank, Stream, load
+from colorstudy.data import ImageBank, load
 from colorstudy.evaluation import BASELINES
 from colorstudy.methods import METHODS, Method, get
 from colorstudy.study.run import Run, run_at
@@ -63,7 +63,7 @@ class Profile:
         training = self.defaults("03-train")["training"] | self.own_training.get(run.method, {})
         return TrainConfig(**training, seed=run.seed)
 
-    def bank(self) -> ImageBank | Stream:
+    def bank(self) -> ImageBank:
         """The pictures to train on: the parameters `source` and `size` of 03-train."""
         return load(self.defaults("03-train")["source"], size=self.defaults("03-train")["size"])
 

@@ -8,7 +8,7 @@ from colorstudy._checks import require
 from colorstudy._files import replacing
 from colorstudy._options import add_settings, settings
 from colorstudy.colorize import Colorizer
-from colorstudy.data import load_bank
+from colorstudy.data import load
 from colorstudy.trial.design import Design
 from colorstudy.trial.page import build, read_key
 
@@ -39,7 +39,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 def _build(options: argparse.Namespace) -> int:
     """The page of a trial from finished runs."""
     design = settings(options, Design)
-    pictures = load_bank(options.data, size=design.size).test
+    pictures = load(options.data, size=design.size).test
     true = {name: image.copy() for name, image in zip(pictures.names, pictures.images)}
     fakes = {}
     for run in options.runs:

@@ -177,12 +177,6 @@ class Net(nn.Conv2d):
 
 class Target(Regression):
     pass
-
-class Stream:
-    name, hash = "stream", "0"
-
-def stream(size):
-    return Stream()
 """
 
 
@@ -427,15 +421,6 @@ def test_warnings_are_one_line(run, photos, capsys):
     assert len(warned) == 1 and warned[0].startswith(
         "colorstudy: warning: pictures: left out 1 unreadable files: broken"
     )
-
-
-def test_a_stream_has_no_pictures_to_test_on(run, tmp_path, capsys, monkeypatch):
-    (tmp_path / "own_stream.py").write_text(OWN)
-    monkeypatch.syspath_prepend(tmp_path)
-    for arguments in (["data", "own_stream:stream"], ["evaluate", run, "--data", "own_stream:stream"]):
-        assert "source: expected pictures, got the stream 'stream', which is for training alone" in refused(
-            capsys, *arguments
-        )
 
 
 def test_data_errors(tmp_path, capsys):

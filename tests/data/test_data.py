@@ -525,7 +525,7 @@ def test_importing_takes_no_extra(others, tmp_path):
     assert others.wait(others.start(tmp_path / "log")) == 0
     imported = (tmp_path / "log").read_text().split()
     assert "colorstudy.data.published" in imported
-    assert not {"mvtbdata", "pooch", "webdataset", "torchvision", "matplotlib", "av", "cv2"} & {*imported}
+    assert not {"mvtbdata", "pooch", "torchvision", "matplotlib", "av", "cv2"} & {*imported}
 
 
 def test_a_checksum_is_that_of_the_content(tmp_path):
