@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from colorstudy._checks import require_choice, takes
+from colorstudy._checks import require, require_choice, takes
 
 # Linear sRGB -> XYZ: ITU-R BT.709 primaries with the D65 white point, in the rounding that scikit-image and OpenCV use.
 _XYZ_FROM_RGB = torch.tensor(
@@ -27,7 +27,8 @@ _NORMALIZED_FROM_RGB = _XYZ_FROM_RGB / _WHITE[:, None]
 _RGB_FROM_NORMALIZED, _RGB_FROM_YUV = torch.linalg.inv(_NORMALIZED_FROM_RGB), torch.linalg.inv(_YUV_FROM_RGB)
 # f(t) of CIE 15:2004 switches from a line to the cube root at t = (6/29)^3, where f = 6/29.
 _KNEE = 6 / 29
-_BLOCK, _LARGE = 1 << 17, 1 << 21  # pixels converted at once, of a picture of more than so many
+_LINEAR_KNEE = 0.0031306684425005883  # where line and curve of IEC 61966-2-1 meet, which it rounds to 0.0031308
+_BLOCK = 1 << 16  # pixels converted at once: few enough for a processor's cache, enough to be worth the calls
 
 SPACES = {"lab": 110.0, "yuv": 0.615}
 """The spaces, each with the largest magnitude that its chroma takes: the scale of a network's output."""
@@ -40,22 +41,25 @@ def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     L* in [0, 100], a* in about [-86.2, 98.3], b* in about [-107.9, 94.5]; of uint8 pictures in float32. Agrees with
     ``skimage.color.rgb2lab``.
     """
-    if rgb.dtype == torch.uint8:  # 256 values to linearise, not one a sample
-        table = _linear(torch.arange(256, device=rgb.device) / 255)
-        return _in_blocks(lambda block: _lab(table.index_select(0, block.int().flatten()).view(block.shape)), rgb)
-    return _in_blocks(lambda block: _lab(_linear(block)), rgb)
+
+    def convert(block: torch.Tensor) -> torch.Tensor:
+        t = _mix(_NORMALIZED_FROM_RGB, _linear(block))
+        fx, fy, fz = _power(t, 1 / 3, _KNEE**3, 1 / (3 * _KNEE**2)).unbind(-3)
+        return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
+
+    return in_blocks(convert, rgb)
 
 
 @takes(lab="(*, 3, H, W)")
 def lab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
     """sRGB (*, 3, H, W) in [0, 1] of CIELAB (*, 3, H, W): colours outside of the gamut are clipped by channel."""
-    return _in_blocks(_srgb, lab)
+    return in_blocks(_srgb, lab)
 
 
-@takes(rgb="(*, 3, H, W)")
+@takes(rgb="uint8 or (*, 3, H, W)")
 def srgb_to_yuv(rgb: torch.Tensor) -> torch.Tensor:
-    """Y in [0, 1], U in [-0.436, 0.436], V in [-0.615, 0.615] of sRGB (*, 3, H, W) in [0, 1] (ITU-R BT.601)."""
-    return _mix(_YUV_FROM_RGB, rgb)
+    """Y in [0, 1], U in [-0.436, 0.436], V in [-0.615, 0.615] of sRGB (*, 3, H, W), as above (ITU-R BT.601)."""
+    return _mix(_YUV_FROM_RGB, rgb / 255 if rgb.dtype == torch.uint8 else rgb)
 
 
 def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Tensor]:
@@ -67,7 +71,7 @@ def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Te
     if space == "lab":
         lab = srgb_to_lab(rgb)
         return lab[..., :1, :, :], lab[..., 1:, :, :]
-    yuv = srgb_to_yuv(rgb / 255 if rgb.dtype == torch.uint8 else rgb)
+    yuv = srgb_to_yuv(rgb)
     return 100 * yuv[..., :1, :, :], yuv[..., 1:, :, :]
 
 
@@ -76,14 +80,13 @@ def merge(lightness: torch.Tensor, chroma: torch.Tensor, space: str = "lab") -> 
     """sRGB in [0, 1] of lightness (*, 1, H, W) and chroma (*, 2, H, W): the inverse of `split`."""
     require_choice(space, SPACES, "space")
     if space == "lab":
-        return _in_blocks(_srgb, torch.cat([lightness, chroma], dim=-3))
+        return in_blocks(_srgb, torch.cat([lightness, chroma], dim=-3))
     return _mix(_RGB_FROM_YUV, torch.cat([lightness / 100, chroma], dim=-3)).clamp(0, 1)
 
 
 def to_tensor(images: np.ndarray) -> torch.Tensor:
     """uint8 pictures (*, H, W, 3) as a float32 tensor (*, 3, H, W) in [0, 1]."""
-    if images.dtype != np.uint8:
-        raise ValueError(f"images: expected uint8 pictures, got {images.dtype}")
+    require(images.dtype == np.uint8, "images", "uint8 pictures", images.dtype)
     return torch.from_numpy(np.array(images)).movedim(-1, -3).float() / 255
 
 
@@ -92,18 +95,25 @@ def to_uint8(rgb: torch.Tensor) -> np.ndarray:
     return (rgb * 255).round_().byte().movedim(-3, -1).contiguous().cpu().numpy()
 
 
+def in_blocks(convert: Callable[..., torch.Tensor], maps: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+    """`convert(maps, *more)`, of large ones some rows at a time: what comes up in between then stays in the cache."""
+    height, width = maps.shape[-2:]
+    if height * width <= _BLOCK or maps.device.type != "cpu" or maps.requires_grad or maps.dtype == torch.bfloat16:
+        return convert(maps, *more)
+    two = convert(*(some[..., :2, :] for some in (maps, *more))).numpy()  # rows: one would not tell how they lie
+    # To touch new memory takes as long as to convert, but for the huge pages that numpy asks for.
+    whole = torch.from_numpy(np.empty_like(two, shape=(*two.shape[:-2], height, width)))
+    for target, *block in zip(*(some.split(max(1, _BLOCK // width), dim=-2) for some in (whole, maps, *more))):
+        target.copy_(convert(*block))
+    return whole
+
+
 def _linear(rgb: torch.Tensor) -> torch.Tensor:
-    """Linear light of gamma-encoded values in [0, 1]."""
-    # Each branch is clamped to its own domain: the unused one's gradient is multiplied by zero, and 0 * inf is nan.
-    return torch.where(rgb > 0.04045, ((rgb.clamp(min=0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-
-
-def _lab(linear: torch.Tensor) -> torch.Tensor:
-    """CIELAB of linear sRGB (*, 3, H, W)."""
-    t = _mix(_NORMALIZED_FROM_RGB, linear)
-    f = torch.where(t > _KNEE**3, t.clamp(min=_KNEE**3) ** (1 / 3), t / (3 * _KNEE**2) + 4 / 29)
-    fx, fy, fz = f.unbind(-3)
-    return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
+    """Linear light of gamma-encoded values, in [0, 1] or uint8."""
+    if rgb.dtype == torch.uint8:  # 256 values to linearise, not one a sample
+        table = _linear(torch.arange(256, device=rgb.device) / 255)
+        return table.index_select(0, rgb.int().flatten()).view(rgb.shape)
+    return _power((rgb + 0.055) / 1.055, 2.4, _LINEAR_KNEE ** (1 / 2.4), 1.055 / 12.92)
 
 
 def _srgb(lab: torch.Tensor) -> torch.Tensor:
@@ -111,18 +121,17 @@ def _srgb(lab: torch.Tensor) -> torch.Tensor:
     lightness, a, b = lab.unbind(-3)
     fy = (lightness + 16) / 116
     f = torch.stack([fy + a / 500, fy, fy - b / 200], dim=-3)
-    t = torch.where(f > _KNEE, f**3, 3 * _KNEE**2 * (f - 4 / 29))
-    linear = _mix(_RGB_FROM_NORMALIZED, t)
-    encoded = 1.055 * linear.clamp(min=0.0031308) ** (1 / 2.4) - 0.055
-    return torch.where(linear > 0.0031308, encoded, linear * 12.92).clamp(0, 1)
+    linear = _mix(_RGB_FROM_NORMALIZED, _power(f, 3, _KNEE, 3 * _KNEE**2))
+    return (1.055 * _power(linear, 1 / 2.4, _LINEAR_KNEE, 12.92 / 1.055) - 0.055).clamp(0, 1)
 
 
-def _in_blocks(convert: Callable[[torch.Tensor], torch.Tensor], maps: torch.Tensor) -> torch.Tensor:
-    """`convert(maps)`, a large picture some rows at a time: what comes up in between then stays in the cache."""
-    height, width = maps.shape[-2:]
-    if height * width <= _LARGE or maps.device.type != "cpu":
-        return convert(maps)
-    return torch.cat([convert(block) for block in maps.split(max(1, _BLOCK // width), dim=-2)], dim=-2)
+def _power(x: torch.Tensor, exponent: float, knee: float, slope: float) -> torch.Tensor:
+    """x ** exponent above the knee, and below it the line of this slope that meets it there."""
+    above = x.clamp(min=knee)  # where the gradient is finite, too
+    # Other powers of float32 by way of logarithms, without gradient: to six digits, in half the time.
+    is_plain = exponent == 3 or x.dtype != torch.float32 or x.requires_grad
+    curve = above**exponent if is_plain else above.log2().mul_(exponent).exp2_()
+    return torch.add(curve, x - above, alpha=slope)
 
 
 def _mix(matrix: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

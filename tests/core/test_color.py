@@ -40,6 +40,35 @@ def test_lab_to_srgb_agrees_with_scikit_image_outside_the_gamut():
     assert np.abs(channels_last(color.lab_to_srgb(lab)) - expected)[kept].max() < 1e-5
 
 
+def test_float64_follows_the_standards():
+    """In one formula with `where`, as IEC 61966-2-1 and CIE 15:2004 print them; their own knees are rounded."""
+    rgb = torch.linspace(0, 1, 9001, dtype=torch.float64).expand(3, 1, -1).clone()
+    rgb[:, 0, :3] = torch.tensor([0.04045, 0.0404482, 0.0404483], dtype=torch.float64)
+    rgb[1] = rgb[1].flip(-1)
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)[:, 0]
+    m = [[0.412453, 0.357580, 0.180423], [0.212671, 0.715160, 0.072169], [0.019334, 0.119193, 0.950227]]
+    t = m @ linear / np.array([[0.95047], [1.0], [1.08883]])
+    fx, fy, fz = np.where(t > (6 / 29) ** 3, np.cbrt(t), t / 3 * (29 / 6) ** 2 + 4 / 29)
+    expected = np.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)])
+    lab = color.srgb_to_lab(rgb)
+    assert np.abs(lab[:, 0].numpy() - expected).max() < 1e-5
+    assert (color.lab_to_srgb(lab) - rgb).abs().max() < 1e-12  # the two directions are each other's inverse
+
+
+def test_float32_without_gradient_is_fast_and_as_exact():
+    generator = torch.Generator().manual_seed(0)
+    rgb = torch.rand(2, 3, 300, 300, generator=generator)
+    rgb[1] **= 4  # many dark values
+    exact = color.srgb_to_lab(rgb.double())
+    lab, plain = color.srgb_to_lab(rgb), color.srgb_to_lab(rgb.clone().requires_grad_())
+    assert plain.requires_grad and not torch.equal(lab, plain)  # so two ways are compared
+    assert (lab - exact).abs().max() < 2e-4 and (plain - exact).abs().max() < 2e-4
+    outside = exact * torch.tensor([1.0, 1.3, 1.3]).view(3, 1, 1)
+    assert (color.lab_to_srgb(outside.float()) - color.lab_to_srgb(outside)).abs().max() < 2e-5
+    black = color.srgb_to_lab(torch.zeros(1, 3, 1, 1))
+    assert black.abs().max() < 1e-5 and color.lab_to_srgb(black).max() < 1e-6
+
+
 @pytest.mark.parametrize("space", color.SPACES)
 def test_round_trip(grid, space):
     lightness, chroma = color.split(grid, space)
@@ -123,6 +152,24 @@ def test_large_pictures_are_converted_in_blocks_to_the_same():
         assert torch.allclose(color.lab_to_srgb(lab[..., rows, :]), rgb[..., rows, :], atol=1e-4)
     assert torch.allclose(color.lab_to_srgb(lab), rgb, atol=1e-4)
     assert color.srgb_to_lab(rgb[:, :, :0]).shape == (1, 3, 0, 1501)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float64, torch.bfloat16])
+def test_blocks_keep_type_layout_and_gradient(dtype):
+    maps = torch.randint(100, (2, 331, 401, 3), generator=torch.Generator().manual_seed(0)).to(dtype).movedim(-1, -3)
+    rows = torch.arange(331)[:, None].to(dtype)
+    calls = []
+
+    def convert(maps, rows):
+        calls.append(maps.shape[-2])
+        return maps + rows // 3
+
+    whole = color.in_blocks(convert, maps, rows)
+    assert whole.dtype == dtype and torch.equal(whole, maps + rows // 3) and whole.stride() == maps.stride()
+    assert (max(calls) < 331) == (dtype != torch.bfloat16)  # which numpy has not
+    leaf = torch.ones(3, 331, 401, requires_grad=True)
+    color.in_blocks(convert, leaf, rows).sum().backward()
+    assert torch.equal(leaf.grad, torch.ones_like(leaf))
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 3), (2, 5, 7, 3), (4, 2, 5, 7, 3), (0, 5, 7, 3)])
