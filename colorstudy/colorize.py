@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy._checks import require
-from colorstudy.color import merge, split
+from colorstudy.color import in_blocks, merge, split
 from colorstudy.data.arrays import Picture, as_batch
 from colorstudy.filters import downscale, joint_bilateral
 from colorstudy.model import Model
@@ -95,8 +95,10 @@ class Colorizer:
         if isinstance(image, (list, tuple)):
             return [self.colorize(one) for one in image]
         rgb, restore = as_batch(image)  # type: ignore[arg-type]  # a str is a Sequence, too
-        lightness, _ = split(rgb.to(self.device), self.space)
+        lightness = in_blocks(lambda block: split(block, self.space)[0], rgb.to(self.device))
         prediction = self.predict(lightness)
+        if rgb.dtype == torch.uint8 and type(self).render is Colorizer.render:  # not of a subclass
+            return restore(self._render(lightness, prediction, as_bytes=True))
         return restore(self.render(lightness, prediction))
 
     @torch.no_grad()
@@ -120,12 +122,26 @@ class Colorizer:
             logits = prediction.clamp(min=torch.finfo(prediction.dtype).tiny).log()
             return self.model.target.decode(logits, **self.options)
 
-    @torch.no_grad()
     def render(self, lightness: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         """sRGB (B, 3, H, W) in [0, 1] of lightness (B, 1, H, W) and what `predict` said of it: the second half."""
+        return self._render(lightness, prediction)
+
+    @torch.no_grad()
+    def _render(self, lightness: torch.Tensor, prediction: torch.Tensor, as_bytes: bool = False) -> torch.Tensor:
+        """The same, or its bytes: channels last in memory, and without ever having all of the floats."""
         chroma = self.decode(prediction)
         if self.model.method.bilateral > 0:
             guide = F.adaptive_avg_pool2d(lightness, (chroma.shape[-2], chroma.shape[-1]))
             chroma = joint_bilateral(chroma, guide, sigma_lightness=self.model.method.bilateral)
-        # Two maps to enlarge, instead of Q of a distribution.
-        return merge(lightness, F.interpolate(chroma, lightness.shape[-2:], mode="bilinear"), self.space)
+        # Two maps to enlarge bilinearly, instead of Q of a distribution: columns here, rows some at a time.
+        (height, width), h = lightness.shape[-2:], chroma.shape[-2]
+        chroma = F.interpolate(chroma, (h, width), mode="bilinear")  # (B, 2, h, W)
+        places = ((torch.arange(height, device=chroma.device) + 0.5) * (h / height) - 0.5).clamp(0, h - 1)  # among h
+
+        def convert(lightness: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+            upper = places.flatten().long()
+            first, second = (chroma.index_select(-2, rows.clamp(max=h - 1)) for rows in (upper, upper + 1))
+            rgb = merge(lightness, torch.lerp(first, second, places.frac().to(chroma.dtype)), self.space)
+            return torch.stack((rgb * 255).round_().int().byte().unbind(1), -1).movedim(-1, 1) if as_bytes else rgb
+
+        return in_blocks(convert, lightness, places[:, None])

@@ -54,7 +54,7 @@ def as_batch(image: Picture) -> tuple[torch.Tensor, Callable[[torch.Tensor], np.
 
     def restore(colored: torch.Tensor) -> np.ndarray | torch.Tensor:
         colored = colored if pixels.ndim == 4 else colored[0]
-        colored = (colored * 255).round_().byte() if is_bytes else colored
+        colored = (colored * 255).round_().byte() if is_bytes and colored.is_floating_point() else colored
         colored = colored.movedim(-3, channels).contiguous()
         return colored.detach().cpu().numpy() if is_array else colored.to(pixels.device)
 

@@ -320,6 +320,60 @@ def test_colours_are_filtered_at_their_own_size():
     assert (plain.colorize(picture) - expected).abs().max() > 0.05
 
 
+# --- large pictures, which are coloured in strips ---
+
+
+@pytest.fixture
+def large(colorizer):
+    """A picture of a size that no strip divides, and its colours the plain way: (500, 331, 3), (3, 500, 331)."""
+    picture = pixels(500, 331)
+    lightness = split(as_tensor(picture), colorizer.space)[0]
+    chroma = colorizer.decode(colorizer.predict(lightness))
+    return picture, merge(lightness, F.interpolate(chroma, (500, 331), mode="bilinear"), colorizer.space)[0]
+
+
+def test_strips_make_no_difference(colorizer, large):
+    picture, expected = large
+    assert (colorizer.colorize(as_tensor(picture))[0] - expected).abs().max() < 1e-5
+    levels = np.abs(colorizer.colorize(picture).astype(int) - to_uint8(expected))
+    assert levels.max() <= 1 and (levels > 0).mean() <= 0.005
+
+
+def test_large_bytes_of_every_kind(colorizer, large):
+    picture = large[0]
+    expected = colorizer.colorize(picture)
+    assert expected.flags.c_contiguous and expected.flags.writeable
+    assert np.array_equal(colorizer.colorize(Image.fromarray(picture)), expected)
+    rgba = np.dstack([picture, np.full(picture.shape[:2], 255, np.uint8)])
+    assert np.array_equal(colorizer.colorize(rgba), expected)
+    for given in (torch.from_numpy(picture).movedim(-1, 0), torch.from_numpy(picture).movedim(-1, 0).contiguous()):
+        colored = colorizer.colorize(given)
+        assert colored.dtype == torch.uint8 and np.array_equal(colored.movedim(0, -1), expected)
+    grey, three = picture[..., 0], np.repeat(picture[..., :1], 3, 2)
+    assert np.array_equal(colorizer.colorize(grey), colorizer.colorize(three))
+    levels = np.abs(colorizer.colorize(np.stack([picture, three])).astype(int) - [expected, colorizer.colorize(three)])
+    assert levels.max() <= 1 and (levels > 0).mean() <= 0.005
+
+
+@pytest.mark.parametrize("h, w", [(1, 1), (37, 53), (400, 300), (411, 20), (20, 311)])
+def test_colours_of_any_size_are_brought_to_that_of_the_lightness(h, w):
+    generator = torch.Generator().manual_seed(0)
+    lightness = torch.rand(2, 1, 400, 300, generator=generator) * 100
+    chroma = torch.randn(2, 2, h, w, generator=generator) * 20
+    expected = merge(lightness, F.interpolate(chroma, (400, 300), mode="bilinear"))
+    assert (known((0, 0)).render(lightness, chroma) - expected).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("side", [8, 300])
+def test_bytes_meet_the_rendering_of_a_subclass(side):
+    class Red(Colorizer):
+        def render(self, lightness, prediction):
+            return torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(len(lightness), 3, *lightness.shape[-2:])
+
+    colored = Red(vivid("l2").model, 32, "cpu").colorize(pixels(side, side))
+    assert (colored == [255, 0, 0]).all()
+
+
 # --- options of decoding ---
 
 

@@ -127,6 +127,13 @@ def test_what_was_given_is_never_written_to():
     assert torch.equal(colored, COLORED)
 
 
+@pytest.mark.parametrize("kind", [np.array, torch.tensor])
+def test_bytes_are_restored_as_they_are(kind):
+    _, restore = as_batch(kind(RGB))
+    colored = torch.from_numpy(RGB[::-1].copy()).movedim(-1, 0)[None]
+    assert equal(restore(colored), restore(colored / 255)) and equal(restore(colored), kind(RGB[::-1].copy()))
+
+
 # --- what is refused ---
 
 
