@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import colorstudy
-from colorstudy._options import add_data, add_settings, settings
+from colorstudy.study.options import add_data, add_settings, settings
 
 if TYPE_CHECKING:
     from colorstudy.colorize import Colorizer

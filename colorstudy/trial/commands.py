@@ -6,9 +6,9 @@ from pathlib import Path
 
 from colorstudy._checks import require
 from colorstudy._files import replacing
-from colorstudy._options import add_settings, settings
 from colorstudy.colorize import Colorizer
 from colorstudy.data import load
+from colorstudy.study.options import add_settings, settings
 from colorstudy.trial.design import Design
 from colorstudy.trial.page import build, read_key
 
