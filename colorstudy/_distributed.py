@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,15 +18,20 @@ if TYPE_CHECKING:
 
 def fabric_of(accelerator: str, precision: str) -> "Fabric":
     """Fabric for the processes of torchrun; a ``ValueError`` if this machine lacks the device or the precision."""
-    from lightning_fabric import Fabric  # seconds, which those who only colour pictures need not wait for
-    from lightning_fabric.strategies import DDPStrategy
-
+    # Seconds, which those who only colour pictures need not wait for; as many again would go into torchmetrics, which
+    # Fabric imports to see its version. None in its place says that there is no such module.
+    hides = sys.modules.setdefault("torchmetrics", None) is None  # type: ignore[arg-type]
+    try:
+        from lightning_fabric import Fabric
+        from lightning_fabric.strategies import DDPStrategy
+    finally:
+        if hides:
+            del sys.modules["torchmetrics"]
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     machines = int(os.environ.get("WORLD_SIZE", devices)) // devices
-    # A network for every cluster of pictures, as Cheng et al. have, may see none of a batch.
-    shared = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     places: dict[str, Any] = {"devices": devices, "num_nodes": machines}
-    places["strategy"] = shared if devices * machines > 1 else "auto"
+    if devices * machines > 1:  # a network for every cluster of pictures, as Cheng et al. have, may see none of a batch
+        places["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     try:
         return Fabric(accelerator=accelerator, precision=precision, **places)  # type: ignore[arg-type]  # any text
     except (RuntimeError, ValueError) as error:

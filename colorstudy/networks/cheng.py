@@ -6,8 +6,6 @@ from contextlib import suppress
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.cluster.vq import ClusterError, kmeans2
-from skimage.feature import daisy
 from torch import nn
 
 from colorstudy._checks import require
@@ -49,6 +47,8 @@ class Cheng(LightnessNetwork):
 
     def prepare(self, batches: Iterable[torch.Tensor]) -> None:
         """Cluster the training pictures, batches of lightness, by the global descriptor: the tightest of ten runs."""
+        from scipy.cluster import vq  # slow to import, as is scikit-image, and of use to this network alone
+
         count = len(self.centers)
         if count == 1:
             return
@@ -56,8 +56,8 @@ class Cheng(LightnessNetwork):
         require(len(found) >= count, "batches", f"pictures for {count} clusters", len(found))
         runs = {float("inf"): found[:count]}  # centres by their spread; these if every run leaves a cluster empty
         for seed in torch.randint(2**31, (10,)).tolist():  # from torch's generator, so that the seed of a run decides
-            with suppress(ClusterError):
-                means, labels = kmeans2(found.double().cpu().numpy(), count, minit="++", missing="raise", seed=seed)
+            with suppress(vq.ClusterError):
+                means, labels = vq.kmeans2(found.double().cpu().numpy(), count, minit="++", missing="raise", seed=seed)
                 centers = torch.from_numpy(means).to(found)
                 spread = (found - centers[torch.from_numpy(labels).long()]).square().sum().item()
                 runs.setdefault(spread, centers)
@@ -87,6 +87,8 @@ class Cheng(LightnessNetwork):
 
 def daisy_maps(x: torch.Tensor) -> torch.Tensor:
     """DAISY (Tola, Lepetit and Fua 2010) of every pixel of (B, 1, H, W): (B, 32, H, W), on the CPU, no gradient."""
+    from skimage.feature import daisy
+
     described = []
     for picture in x.detach().float().cpu().numpy()[:, 0]:
         padded = np.pad(picture, RADIUS, mode="reflect" if min(picture.shape) > RADIUS else "edge")
