@@ -11,8 +11,9 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Programs started by name (papermill in a Snakemake rule, python in a kernel) are those of the environment. Only the
-# recipes that run something get this: the environment itself is made by the PYTHON outside it.
-RUN   := PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTER_PREFER_ENV_PATH=1
+# recipes that run something get this: the environment itself is made by the PYTHON outside it. Why threads should not
+# spin for long while they wait stands in colorstudy/__init__.py, which is too late where a notebook imports torch first.
+RUN   := PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT=$${GOMP_SPINCOUNT:-1000}
 
 # The stamp holds the folder it was made in. A moved or copied checkout has scripts that point elsewhere, and an upgrade
 # of the system's Python can leave an environment that does not start: such an environment counts as missing.

@@ -18,7 +18,7 @@ import yaml
 
 # A module beside the notebooks, with a method of your own, is found here as it is by their kernels.
 sys.path[:0] = [workflow.basedir, str(Path(workflow.basedir, "notebooks"))]
-from colorstudy._files import write_text
+from colorstudy._files import write_text  # the package sets GOMP_SPINCOUNT, which all kernels inherit
 from colorstudy.methods import METHODS
 from colorstudy.study import grid, profiles
 

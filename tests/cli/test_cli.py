@@ -90,6 +90,18 @@ def test_help_imports_no_torch():
     assert "'argparse'" in modules and "'torch'" not in modules and "'numpy'" not in modules
 
 
+@pytest.mark.parametrize("own", [None, "77"])
+def test_threads_of_torch_do_not_spin_for_long_unless_that_is_wanted(own, monkeypatch):
+    """As the OpenMP library itself says when torch loads it."""
+    monkeypatch.setenv("OMP_DISPLAY_ENV", "VERBOSE")
+    monkeypatch.setenv("GOMP_SPINCOUNT", own) if own else monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    done = shell("-m", "colorstudy", "data", "nowhere")
+    assert done.returncode == 2 and "OPENMP DISPLAY ENVIRONMENT" in done.stderr
+    if "GOMP_" not in done.stderr:
+        pytest.skip("this torch has another OpenMP library than GNU's")
+    assert f"GOMP_SPINCOUNT = '{own or 1000}'" in done.stderr
+
+
 def test_the_module_runs(capsys, monkeypatch):
     done = shell("-m", "colorstudy", "--version")
     assert (done.returncode, done.stdout) == (0, f"colorstudy {colorstudy.__version__}\n")

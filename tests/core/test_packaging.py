@@ -416,6 +416,34 @@ def test_make_help_lists_every_target():
     assert targets == {"help", "study", "paper", "test", "lab", "bench", "lock", "clean"}
 
 
+def spincount(command, folder, own=None):
+    """What `command` prints or writes of GOMP_SPINCOUNT, without it in the environment or with the user's `own`."""
+    environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
+    environment |= {"GOMP_SPINCOUNT": own} if own else {}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_sets_what_importing_the_package_sets():
+    code = "import os, colorstudy; print(os.environ['GOMP_SPINCOUNT'])"
+    make = ["make", "--no-print-directory", "--eval", "shown: ; @$(RUN) printenv GOMP_SPINCOUNT", "shown"]
+    for command in (make, [sys.executable, "-c", code]):
+        assert (spincount(command, ROOT), spincount(command, ROOT, "77")) == ("1000\n", "77\n")
+
+
+def test_the_kernels_of_the_grid_inherit_it(tmp_path):
+    pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
+    for name in ("colorstudy", "notebooks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    rule = "\nrule shown:\n    output: 'shown'\n    shell: 'echo $GOMP_SPINCOUNT > {output}'\n"
+    (tmp_path / "Snakefile").write_text((ROOT / "Snakefile").read_text() + rule)
+    command = [sys.executable, "-m", "snakemake", "shown", "--cores", "1", "--config", "profile=tiny"]
+    spincount(command, tmp_path)
+    assert (tmp_path / "shown").read_text() == "1000\n"
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_clean_keeps_results():
     done = subprocess.run(["make", "--dry-run", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
