@@ -7,7 +7,10 @@ import os
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
@@ -22,11 +25,13 @@ from colorstudy.data.readers import EXTENSIONS, GREY, colorful, pictures_below
 DECODE_VERSION = 1  # in every bank's hash; to be raised whenever `readers` would give other pixels for the same file
 WORKERS = min(8, os.cpu_count() or 1)  # threads that hash and decode files
 _SAME = "same content as "
-_Source = tuple[str, str | os.PathLike, str | float]  # name, path, split
+_Path = str | os.PathLike
+_Source = tuple[str, _Path, str | float]  # name, path, split
+_Cached = tuple[np.ndarray, dict[str, Any]]  # the pictures, and what became of every file
 
 
 def folder(
-    path: str | os.PathLike, size: int = 128, test_fraction: float = 0.2, cache_dir: str | os.PathLike | None = None
+    path: _Path, size: int = 128, test_fraction: float = 0.2, cache_dir: _Path | None = None, verify: bool = False
 ) -> ImageBank:
     """The pictures below a folder, see `build`; a picture is for testing with probability `test_fraction`."""
     root = Path(path).expanduser()
@@ -34,34 +39,47 @@ def folder(
     require(0 <= test_fraction <= 1, "test_fraction", "a number in [0, 1]", test_fraction)
     names = pictures_below(root)
     require(len(names) > 0, "path", f"a folder with {', '.join(EXTENSIONS)} files", f"{path}, which has none")
-    return build(root.resolve().name or "folder", [(n, root / n, float(test_fraction)) for n in names], size, cache_dir)
+    sources = [(name, os.path.join(root, name), float(test_fraction)) for name in names]
+    return build(root.resolve().name or "folder", sources, size, cache_dir, verify)
 
 
-def build(name: str, sources: Iterable[_Source], size: int, cache_dir: str | os.PathLike | None = None) -> ImageBank:
+def build(
+    name: str, sources: Iterable[_Source], size: int, cache_dir: _Path | None = None, verify: bool = False
+) -> ImageBank:
     """The bank `name` of `sources`, out of the cache if it is there and intact, decoded otherwise.
 
     `sources` are (name, path, split): names are unique and relative, with forward slashes; a split is "train", "test",
     or the probability of "test", which the content decides: no file moves another. Centre squares are resized to `size`
     pixels. Files that cannot be decoded are left out with a warning, grey ones and doubles without. A ``ValueError`` if
-    a split that was asked for is empty; an ``OSError`` if `cache_dir` cannot be written.
+    a split that was asked for is empty; an ``OSError`` if `cache_dir` cannot be written. Files of the cache and of
+    `sources` that have the size and times of last time are not read again, unless `verify`.
     """
     sources = list(sources)
     require(isinstance(size, int) and size > 0, "size", "a positive integer", repr(size))
     require(len(sources) > 0, "sources", "at least one file", "none")
     require(len({source[0] for source in sources}) == len(sources), "sources", "unique names", "some name twice")
-    entries, skipped = _identify(sources)
+    memory = _files.cache_dir(cache_dir) / f"{name}.json"
+    known: dict[str, str] = {}
+    with suppress(OSError, ValueError, TypeError):  # no memory, or a damaged one, only costs time
+        known = {} if verify else dict(json.loads(memory.read_text()))
+    before = known.copy()
+    entries, skipped = _identify(sources, known)
     identity = [DECODE_VERSION, size, [[file, split, sha256] for sha256, (file, _, split) in entries.items()], skipped]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
-    origin = {"hash": digest, "pillow": PIL.__version__}  # another Pillow may decode to other pixels
-    array = _files.cache_dir(cache_dir) / f"{name}-{size}-{digest[:12]}.npy"
-    cached = _load(array, origin)  # before the lock, so that a read-only cache serves too
+    origin: dict[str, Any] = {"hash": digest, "pillow": PIL.__version__}  # another may decode to other pixels
+    array = memory.with_name(f"{name}-{size}-{digest[:12]}.npy")
+    cached = _load(array, origin, known)  # before the lock, so that a read-only cache serves too
     if cached is None:
         try:
             with FileLock(array.with_suffix(".lock")):  # another process may have built it while this one waited
-                cached = _load(array, origin) or _store(array, name, entries, size, origin | {"skipped": skipped})
+                made = origin | {"skipped": skipped}
+                cached = _load(array, origin, known) or _store(array, name, entries, size, made, known)
         except OSError as error:
             expected = "a folder that can be written (COLORSTUDY_CACHE sets the default)"
             raise OSError(f"cache_dir: expected {expected}, got {array.parent}: {error}") from error
+    if known != before:
+        with suppress(OSError):  # a cache that cannot be written serves too
+            _files.write_text(memory, json.dumps(known))  # in ASCII, as names may not be UTF-8
     images, record = cached
     unreadable = _unreadable(record["skipped"], 20)
     if not unreadable.startswith("0 "):
@@ -74,19 +92,26 @@ def build(name: str, sources: Iterable[_Source], size: int, cache_dir: str | os.
     return ImageBank(name, images, names, splits, digest, record["skipped"], grey)
 
 
-def _identify(sources: list[_Source]) -> tuple[dict[str, _Source], dict[str, str]]:
+def _identify(sources: list[_Source], known: dict[str, str]) -> tuple[dict[str, _Source], dict[str, str]]:
     """SHA-256 -> source of the distinct files, training files first; name -> reason of those that are out already."""
     entries: dict[str, _Source] = {}
     skipped: dict[str, str] = {}
+
+    def digest_of(path: _Path) -> str | OSError:
+        try:
+            return _files.sha256(path, known)
+        except OSError as error:
+            return error
+
+    parts = (sources[i : i + 64] for i in range(0, len(sources), 64))  # a task takes longer than to look a hash up
     with ThreadPoolExecutor(WORKERS) as pool:
-        digests = [pool.submit(_files.sha256, path) for _, path, _ in sources]
-    for (name, path, split), future in zip(sources, digests, strict=True):
+        found = pool.map(lambda part: [digest_of(path) for _, path, _ in part], parts)
+    for (name, path, split), digest in zip(sources, chain.from_iterable(found), strict=True):
         valid = split in ("train", "test") if isinstance(split, str) else 0 <= split <= 1
         require(valid, "split", "'train', 'test' or a probability", repr(split))
-        error = future.exception()
-        if isinstance(error, OSError):
-            skipped[name] = f"expected a file that can be read, got {error.strerror}"
-        elif (digest := future.result()) in entries:
+        if isinstance(digest, OSError):
+            skipped[name] = f"expected a file that can be read, got {digest.strerror}"
+        elif digest in entries:
             skipped[name] = _SAME + entries[digest][0]
         else:  # the content's hash is read as a number in [0, 1)
             is_test = split == "test" if isinstance(split, str) else int(digest[:12], 16) / 16**12 < split
@@ -94,7 +119,7 @@ def _identify(sources: list[_Source]) -> tuple[dict[str, _Source], dict[str, str
     return dict(sorted(entries.items(), key=lambda entry: entry[1][2] == "test")), skipped  # in order within a split
 
 
-def _store(array: Path, name: str, entries: dict[str, _Source], size: int, record: dict) -> tuple[np.ndarray, dict]:
+def _store(array: Path, name: str, entries: dict[str, _Source], size: int, record: dict, known: dict) -> _Cached:
     """Decode the files into `array`; its pictures, and what the sidecar says: what became of every file."""
     record |= {"names": [], "split": [], "grey": []}
     record["sources"] = {source[0]: digest for digest, source in entries.items()}
@@ -116,19 +141,18 @@ def _store(array: Path, name: str, entries: dict[str, _Source], size: int, recor
         require(len(record["names"]) > 0, name, "at least one picture in colour", got)
         file.seek(0)  # numpy pads headers so that the first axis can be rewritten once it is known
         np.lib.format.write_array_header_1_0(file, header | {"shape": (len(record["names"]), size, size, 3)})
-        file.flush()
-        record["sha256"] = _files.sha256(temporary)
+    record["sha256"] = _files.sha256(array, known)
     # Last, so that a reader sees a whole cache or none; in ASCII, as names may not be UTF-8.
     _files.write_text(array.with_suffix(".json"), json.dumps(record, indent=1))
     return np.load(array, mmap_mode="r"), record
 
 
-def _load(array: Path, expected: dict) -> tuple[np.ndarray, dict] | None:
+def _load(array: Path, expected: dict, known: dict) -> _Cached | None:
     """The pictures and the sidecar, which has to hold the `expected` items; None if they are absent or damaged."""
     sidecar = array.with_suffix(".json")
     try:
         record = json.loads(sidecar.read_text())
-        expected = expected | {"sha256": _files.sha256(array)}
+        expected = expected | {"sha256": _files.sha256(array, known)}
         found = {key: record[key] for key in expected}
         require(found == expected, sidecar.name, str(expected), found)
         return np.load(array, mmap_mode="r"), record

@@ -90,7 +90,8 @@ def pictures_below(root: Path) -> list[str]:
             continue
         seen.add(real)
         found = (name for name in files if not name.startswith(".") and name.lower().endswith(EXTENSIONS))
-        names += [(Path(base) / name).relative_to(root).as_posix() for name in found]
+        place = f"{Path(base).relative_to(root).as_posix()}/".removeprefix("./")
+        names += [place + name for name in found]
     return sorted(names)
 
 

@@ -450,6 +450,54 @@ def test_a_changed_source_is_decoded_again(cached):
     assert np.array_equal(bank.images[bank.names.index("04.png")], fit(picture(seed=77), 16))
 
 
+def test_untouched_files_are_not_read_again(cached, monkeypatch):
+    root, again, array, sidecar, images = cached
+    hashed = []
+
+    def opened(path, mode):
+        hashed.append(Path(path))
+        return open(path, mode)
+
+    monkeypatch.setattr(builds._files, "open", opened, raising=False)
+    monkeypatch.setattr(builds, "colorful", None)  # decoding would fail
+    bank = again()
+    assert np.array_equal(bank.images, images) and bank.hash == json.loads(sidecar.read_text())["hash"]
+    assert hashed == []
+    os.utime(root / "04.png", (1, 1))
+    assert again().hash == bank.hash and hashed == [root / "04.png"]
+    assert again().hash == bank.hash and len(hashed) == 1
+    assert folder(root, 16, cache_dir=array.parent, verify=True).hash == bank.hash
+    assert sorted(hashed[1:]) == sorted([array, *root.iterdir()])
+
+
+# With its time set back, that of its inode still tells, but on Windows, which has none.
+@pytest.mark.parametrize("later", [1, pytest.param(0, marks=pytest.mark.skipif(os.name == "nt", reason="no ctime"))])
+def test_a_picture_of_the_same_size_and_another_time_is_noticed(tmp_path, later):
+    for i in range(12):
+        save(tmp_path / f"mine/{i:02}.bmp", picture(seed=i))
+    path, caches = tmp_path / "mine/04.bmp", [tmp_path / "cache", tmp_path / "another"]
+    before, stat = folder(tmp_path / "mine", 16, cache_dir=caches[0]), path.stat()
+    save(path, picture(seed=77))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + later))
+    assert path.stat().st_size == stat.st_size
+    after, anew = (folder(tmp_path / "mine", 16, cache_dir=cache) for cache in caches)
+    assert after.hash == anew.hash != before.hash and np.array_equal(after.images, anew.images)
+    assert np.array_equal(after.images[after.names.index("04.bmp")], fit(picture(seed=77), 16))
+
+
+@pytest.mark.parametrize("content", [b"{garbled", b"\xff\xfe", b"[5]", b'{"a": 5}', None])
+def test_without_hashes_that_can_be_read_or_written_all_goes_on(cached, content):
+    _, again, array, sidecar, images = cached
+    memory = array.with_name("mine.json")
+    assert len(json.loads(memory.read_text())) == 13  # the pictures and the array
+    memory.unlink()
+    memory.mkdir() if content is None else memory.write_bytes(content)
+    bank = again()
+    assert np.array_equal(bank.images, images) and bank.hash == json.loads(sidecar.read_text())["hash"]
+    assert memory.is_dir() if content is None else len(json.loads(memory.read_text())) >= 13
+    assert not list(array.parent.glob(".*"))
+
+
 def damage_array(change):
     def damage(array, sidecar):
         content = bytearray(array.read_bytes())
