@@ -43,8 +43,7 @@ def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     """
 
     def convert(block: torch.Tensor) -> torch.Tensor:
-        t = _mix(_NORMALIZED_FROM_RGB, _linear(block))
-        fx, fy, fz = _power(t, 1 / 3, _KNEE**3, 1 / (3 * _KNEE**2)).unbind(-3)
+        fx, fy, fz = _f(block).unbind(-3)
         return torch.stack([116 * fy - 16, 500 * (fx - fy), 200 * (fy - fz)], dim=-3)
 
     return in_blocks(convert, rgb)
@@ -73,6 +72,13 @@ def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Te
         return lab[..., :1, :, :], lab[..., 1:, :, :]
     yuv = srgb_to_yuv(rgb)
     return 100 * yuv[..., :1, :, :], yuv[..., 1:, :, :]
+
+
+@takes(rgb="uint8 or (*, 3, H, W)")
+def lightness_of(rgb: torch.Tensor, space: str = "lab") -> torch.Tensor:
+    """Lightness (*, 1, H, W) of pictures (*, 3, H, W): `split` without the cost of the chroma of "lab"."""
+    l_star = space == "lab"
+    return in_blocks(lambda block: 116 * _f(block, slice(1, 2)) - 16 if l_star else split(block, space)[0], rgb)
 
 
 @takes(lightness="(*, 1, H, W)", chroma="(*, 2, H, W)")
@@ -114,6 +120,12 @@ def _linear(rgb: torch.Tensor) -> torch.Tensor:
         table = _linear(torch.arange(256, device=rgb.device) / 255)
         return table.index_select(0, rgb.int().flatten()).view(rgb.shape)
     return _power((rgb + 0.055) / 1.055, 2.4, _LINEAR_KNEE ** (1 / 2.4), 1.055 / 12.92)
+
+
+def _f(rgb: torch.Tensor, channels: slice = slice(None)) -> torch.Tensor:
+    """f of CIE 15:2004 of X, Y, Z, or only these `channels`, over those of white, of sRGB (*, 3, H, W)."""
+    t = _mix(_NORMALIZED_FROM_RGB, _linear(rgb))[..., channels, :, :]
+    return _power(t, 1 / 3, _KNEE**3, 1 / (3 * _KNEE**2))
 
 
 def _srgb(lab: torch.Tensor) -> torch.Tensor:

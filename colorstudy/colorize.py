@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy._checks import require
-from colorstudy.color import in_blocks, merge, split
+from colorstudy.color import in_blocks, lightness_of, merge
 from colorstudy.data.arrays import Picture, as_batch
 from colorstudy.filters import downscale, joint_bilateral
 from colorstudy.model import Model
@@ -95,7 +95,7 @@ class Colorizer:
         if isinstance(image, (list, tuple)):
             return [self.colorize(one) for one in image]
         rgb, restore = as_batch(image)  # type: ignore[arg-type]  # a str is a Sequence, too
-        lightness = in_blocks(lambda block: split(block, self.space)[0], rgb.to(self.device))
+        lightness = lightness_of(rgb.to(self.device), self.space)
         prediction = self.predict(lightness)
         if rgb.dtype == torch.uint8 and type(self).render is Colorizer.render:  # not of a subclass
             return restore(self._render(lightness, prediction, as_bytes=True))

@@ -143,6 +143,16 @@ def test_bytes_are_taken_as_floats_are(pixels):
         color.srgb_to_lab(pixels[:, :2])
 
 
+@pytest.mark.parametrize("space", color.SPACES)
+def test_lightness_alone(space, pixels):
+    for rgb in (pixels, pixels / 255, (pixels / 255).double(), pixels[0].movedim(0, -1).contiguous().movedim(-1, 0)):
+        assert torch.equal(color.lightness_of(rgb, space), color.split(rgb, space)[0])
+    large = pixels.repeat(1, 1, 8, 7)
+    assert torch.allclose(color.lightness_of(large, space), color.split(large, space)[0], atol=1e-4)
+    with pytest.raises(ValueError, match=r"space: expected one of \['lab', 'yuv'\], got 'hsv'"):
+        color.lightness_of(pixels, "hsv")
+
+
 def test_large_pictures_are_converted_in_blocks_to_the_same():
     """More than two million pixels, in rows of a number that no block is a multiple of."""
     rgb = torch.rand(1, 3, 1500, 1501, generator=torch.Generator().manual_seed(0))

@@ -246,7 +246,7 @@ def test_colorize_is_render_of_predict(colorizer, lightness):
     chroma = F.interpolate(colorizer.decode(prediction), (70, 90), mode="bilinear")
     assert torch.allclose(rgb, merge(lightness, chroma, colorizer.space), atol=1e-5)
     colored = colorizer.colorize(torch.cat([as_tensor(pixels(70, 90, seed)) for seed in (1, 2)]))
-    assert torch.equal(rgb, colored)
+    assert torch.allclose(rgb, colored, atol=1e-6)  # the lightness alone may differ in its last bit
 
 
 def test_a_prediction_is_chroma_or_a_distribution_at_the_working_size(colorizer, lightness):
