@@ -14,9 +14,8 @@ import lazy_loader
 
 __version__ = "0.2.0"
 
-# How often a thread of torch looks whether the others are done before it sleeps. The default, 300,000 times, keeps its
-# core busy: beside two busy processes, a training step with two threads takes 7 times as long; with 1,000 it takes less
-# than 3. libgomp reads this as torch is loaded: a notebook that imports torch first has it from `make lab` or `study`.
+# How often a waiting thread of torch looks around before it sleeps. The default, 300,000 times, keeps a core from other
+# processes. libgomp reads it as torch is loaded: a notebook that imports torch first has it from `make lab` or `study`.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 # The public names, listed in __init__.pyi, are imported when they are first used: ``import colorstudy`` stays cheap.

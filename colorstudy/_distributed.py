@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,15 +17,9 @@ if TYPE_CHECKING:
 
 def fabric_of(accelerator: str, precision: str) -> "Fabric":
     """Fabric for the processes of torchrun; a ``ValueError`` if this machine lacks the device or the precision."""
-    # Seconds, which those who only colour pictures need not wait for; as many again would go into torchmetrics, which
-    # Fabric imports to see its version. None in its place says that there is no such module.
-    hides = sys.modules.setdefault("torchmetrics", None) is None  # type: ignore[arg-type]
-    try:
-        from lightning_fabric import Fabric
-        from lightning_fabric.strategies import DDPStrategy
-    finally:
-        if hides:
-            del sys.modules["torchmetrics"]
+    from lightning_fabric import Fabric  # seconds, which those who only colour pictures need not wait for
+    from lightning_fabric.strategies import DDPStrategy
+
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     machines = int(os.environ.get("WORLD_SIZE", devices)) // devices
     places: dict[str, Any] = {"devices": devices, "num_nodes": machines}

@@ -97,9 +97,7 @@ class Colorizer:
         rgb, restore = as_batch(image)  # type: ignore[arg-type]  # a str is a Sequence, too
         lightness = lightness_of(rgb.to(self.device), self.space)
         prediction = self.predict(lightness)
-        if rgb.dtype == torch.uint8 and type(self).render is Colorizer.render:  # not of a subclass
-            return restore(self._render(lightness, prediction, as_bytes=True))
-        return restore(self.render(lightness, prediction))
+        return restore(self.render(lightness, prediction, as_bytes=rgb.dtype == torch.uint8))
 
     @torch.no_grad()
     def predict(self, lightness: torch.Tensor) -> torch.Tensor:
@@ -122,13 +120,9 @@ class Colorizer:
             logits = prediction.clamp(min=torch.finfo(prediction.dtype).tiny).log()
             return self.model.target.decode(logits, **self.options)
 
-    def render(self, lightness: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
-        """sRGB (B, 3, H, W) in [0, 1] of lightness (B, 1, H, W) and what `predict` said of it: the second half."""
-        return self._render(lightness, prediction)
-
     @torch.no_grad()
-    def _render(self, lightness: torch.Tensor, prediction: torch.Tensor, as_bytes: bool = False) -> torch.Tensor:
-        """The same, or its bytes: channels last in memory, and without ever having all of the floats."""
+    def render(self, lightness: torch.Tensor, prediction: torch.Tensor, *, as_bytes: bool = False) -> torch.Tensor:
+        """sRGB (B, 3, H, W) in [0, 1], or uint8, of lightness (B, 1, H, W) and what `predict` said: the second half."""
         chroma = self.decode(prediction)
         if self.model.method.bilateral > 0:
             guide = F.adaptive_avg_pool2d(lightness, (chroma.shape[-2], chroma.shape[-1]))

@@ -48,8 +48,6 @@ class TrainConfig:
     precision: str = "32-true"  # as Lightning Fabric names it, as is the accelerator: "bf16-mixed", ...
     interval: int = _incidental(100)  # steps between two checkpoints
     accelerator: str = _incidental("auto")  # a GPU where there is one
-    channels_last: bool = _incidental(False)  # the channels of a map side by side, which tensor cores prefer
-    compile: bool = _incidental(False)  # let torch.compile fuse the network, after a minute and with a C++ compiler
     threads: int = _incidental(0)  # of the processor, on which the bits depend; 0 for torch's own choice
 
     def __post_init__(self) -> None:
@@ -58,8 +56,6 @@ class TrainConfig:
             if name in at_least:
                 expected = f"an integer >= {at_least[name]}"
                 require(type(value) is int and value >= at_least[name], name, expected, repr(value))
-            elif name in ("channels_last", "compile"):
-                require(isinstance(value, bool), name, "True or False", repr(value))
             elif name in ("learning_rate", "weight_decay"):
                 good = type(value) in (int, float) and (value > 0 or (value == 0 and name == "weight_decay"))
                 require(good, name, f"a number {'>' if name == 'learning_rate' else '>='} 0", repr(value))
@@ -134,10 +130,8 @@ def _train(
         model.start_from(start)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         share_batch_norms(model.network)
-    if config.channels_last:
-        model.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stubs lack it
-    if config.compile:
-        model.network.compile()
+    for kernel in (p for p in model.network.parameters() if p.ndim == 4):  # in the layout that devices prefer
+        kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=config.steps + 1)
     module, stepper = fabric.setup(model, optimizer)

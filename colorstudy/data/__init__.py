@@ -18,7 +18,7 @@ __all__ = ["ImageBank", "batch", "folder", "legacy_photos", "load", "photos", "p
 def load(source: str | os.PathLike, **options: Any) -> ImageBank:
     """The bank of a source, with the `options` of its function.
 
-    `source` is "photos" (those embedded), "cifar10", "stl10" or "bsds500" (see `published`), the path of a folder of
+    `source` is "photos" (those embedded), "bsds500" (see `published`), the path of a folder of
     pictures (one called photos is ``"./photos"``), or "package.module:function" of what gives a bank.
     """
     known = ["photos", *ARCHIVES]

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -96,22 +95,15 @@ def _identify(sources: list[_Source], known: dict[str, str]) -> tuple[dict[str, 
     """SHA-256 -> source of the distinct files, training files first; name -> reason of those that are out already."""
     entries: dict[str, _Source] = {}
     skipped: dict[str, str] = {}
-
-    def digest_of(path: _Path) -> str | OSError:
-        try:
-            return _files.sha256(path, known)
-        except OSError as error:
-            return error
-
-    parts = (sources[i : i + 64] for i in range(0, len(sources), 64))  # a task takes longer than to look a hash up
-    with ThreadPoolExecutor(WORKERS) as pool:
-        found = pool.map(lambda part: [digest_of(path) for _, path, _ in part], parts)
-    for (name, path, split), digest in zip(sources, chain.from_iterable(found), strict=True):
+    for name, path, split in sources:
         valid = split in ("train", "test") if isinstance(split, str) else 0 <= split <= 1
         require(valid, "split", "'train', 'test' or a probability", repr(split))
-        if isinstance(digest, OSError):
-            skipped[name] = f"expected a file that can be read, got {digest.strerror}"
-        elif digest in entries:
+        try:
+            digest = _files.sha256(path, known)
+        except OSError as error:
+            skipped[name] = f"expected a file that can be read, got {error.strerror}"
+            continue
+        if digest in entries:
             skipped[name] = _SAME + entries[digest][0]
         else:  # the content's hash is read as a number in [0, 1)
             is_test = split == "test" if isinstance(split, str) else int(digest[:12], 16) / 16**12 < split

@@ -92,7 +92,7 @@ class HintColorizer(Colorizer):
         self.share, self.kind = share, kind
 
     @torch.inference_mode()
-    def render(self, lightness: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+    def render(self, lightness: torch.Tensor, prediction: torch.Tensor, *, as_bytes: bool = False) -> torch.Tensor:
         """sRGB (B, 3, H, W) of lightness (B, 1, H, W), coloured from the hints of a prediction (B, Q, h, w)."""
         size, (h, w) = lightness.shape[-2:], prediction.shape[-2:]
         guides = downscale(lightness, _LIMIT / max(size))

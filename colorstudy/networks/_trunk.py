@@ -28,7 +28,7 @@ class Trunk(nn.Module):
             if isinstance(layer, nn.BatchNorm2d):
                 layer.track_running_stats = False  # or loading a model would ask for its counter
         scaling = torch.tensor([[127 / 255] * 3, [128 / 255] * 3])  # its authors take pixels as (x - 127) / 128
-        self.register_buffer("scaling", scaling.view(2, 1, 3, 1, 1), persistent=False)
+        self.register_buffer("scaling", scaling.view(2, 3, 1, 1), persistent=False)
         self.eval()
 
     @torch.no_grad()

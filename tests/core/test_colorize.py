@@ -367,7 +367,7 @@ def test_colours_of_any_size_are_brought_to_that_of_the_lightness(h, w):
 @pytest.mark.parametrize("side", [8, 300])
 def test_bytes_meet_the_rendering_of_a_subclass(side):
     class Red(Colorizer):
-        def render(self, lightness, prediction):
+        def render(self, lightness, prediction, **_):
             return torch.tensor([1.0, 0, 0]).view(1, 3, 1, 1).expand(len(lightness), 3, *lightness.shape[-2:])
 
     colored = Red(vivid("l2").model, 32, "cpu").colorize(pixels(side, side))

@@ -321,7 +321,7 @@ def test_command_line_works_without_the_extras(tmp_path):
         (["colorize", tmp_path / "picture.png", "-o", tmp_path / "out"], 0, str(tmp_path / "out" / "picture.png")),
         (["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"], 2, "colorstudy[video]"),
         (["data", "photos"], 2, "colorstudy[photos]"),
-        (["data", "cifar10"], 2, "colorstudy[photos]"),
+        (["data", "bsds500"], 2, "colorstudy[photos]"),
         (["train", "dahl", "--data", tmp_path / "many", "-o", tmp_path / "run"], 2, "colorstudy[pretrained]"),
         (["trial", "serve", tmp_path / "page"], 2, "colorstudy[trial]"),
         (["weights", "zhang", "-o", tmp_path / "weights"], 2, "colorstudy[photos]"),

@@ -172,42 +172,6 @@ def test_half_precision_trains_nearly_the_same(bank, tmp_path):
     assert {value.dtype for value in state.values() if value.is_floating_point()} == {torch.float32}
 
 
-class Small(nn.Module):
-    """Compiles in seconds."""
-
-    def __init__(self, out_channels):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, out_channels, 1))
-
-    def forward(self, lightness):
-        return self.layers(lightness / 100)
-
-
-@pytest.mark.parametrize(
-    "option, method",
-    [
-        ("channels_last", "class"),
-        pytest.param(
-            "compile",
-            Method(target="regression", network=Small),
-            marks=pytest.mark.skipif(not shutil.which("g++"), reason="needs a compiler"),
-        ),
-    ],
-)
-def test_layout_and_compilation_change_rounding_alone(option, method, bank, tmp_path):
-    """And so a run may go on with another choice."""
-    short = replace(CONFIG, crop=24, learning_rate=1e-4, steps=3)
-    fit(method, bank, short, tmp_path / "plain")
-    fit(method, bank, replace(short, **{option: True}), tmp_path / "other")
-    plain, other = ([row["loss"] for row in history(tmp_path / name)] for name in ("plain", "other"))
-    assert other == pytest.approx(plain, rel=1e-4)
-    hashes = [json.loads((tmp_path / name / "run.json").read_text())["hash"] for name in ("plain", "other")]
-    assert hashes[0] == hashes[1]
-    assert Model.load(tmp_path / "other" / "model.safetensors").state_dict().keys() == (
-        Model.load(tmp_path / "plain" / "model.safetensors").state_dict().keys()
-    )
-
-
 @pytest.fixture(scope="module")
 def trained(bank, tmp_path_factory):
     """A finished run of the small twin's `full`, not to be changed."""
@@ -600,7 +564,6 @@ def test_weights_and_optimizer_are_restored_on_the_device_of_the_model(bank, tmp
         ({"learning_rate": 0}, "^learning_rate: expected a number > 0, got 0"),
         ({"learning_rate": True}, "^learning_rate: expected a number > 0, got True"),
         ({"learning_rate": float("nan")}, "^learning_rate: expected a number > 0, got nan"),
-        ({"compile": 1}, "^compile: expected True or False, got 1"),
         ({"weight_decay": -0.1}, "^weight_decay: expected a number >= 0, got -0.1"),
     ],
 )

@@ -651,6 +651,6 @@ def test_load(tmp_path, monkeypatch):
     assert load(str(tmp_path / "mine"), size=16).name == "mine"
     monkeypatch.setattr(data, "photos", lambda **options: options)
     assert load("photos", size=16) == {"size": 16}
-    known = r"\['photos', 'cifar10', 'stl10', 'bsds500'\]"
+    known = r"\['photos', 'bsds500'\]"
     with pytest.raises(ValueError, match=rf"source: expected one of {known} or the path of a folder of .* 'imagenet'"):
         load("imagenet")
