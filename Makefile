@@ -53,7 +53,7 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 	$(RUN) jupyter lab $(ARGS) notebooks
 
 bench: $(STAMP)  ## time the parts that matter, one after the other
-	$(RUN) python -m pytest -p no:xdist -s $(ARGS) tests/benchmarks
+	$(RUN) OMP_NUM_THREADS=1 python -m pytest -p no:xdist -s $(ARGS) tests/benchmarks
 
 $(STAMP): requirements.lock pyproject.toml $(if $(SOUND),,unsound)
 	@echo "Installing requirements.lock into $(VENV) (minutes the first time) ..."
