@@ -102,7 +102,7 @@ def number(text):
 def measured(row):
     if not row["value"]:
         return row["details"]
-    unit = "" if row["unit"] in ("ratio", EXPONENT) else f" {row['unit']}"
+    unit = "" if row["unit"] in ("", "ratio", EXPONENT) else f" {row['unit']}"
     spread = f" [{number(row['low'])}, {number(row['high'])}]" if row["low"] else ""
     return number(row["value"]) + unit + spread
 
@@ -120,22 +120,12 @@ def page(history):
     }
     parts = []
     for title, members in groups.items():
-        cells = [
-            [
-                row["row"],
-                row["plain"],
-                measured(row),
-                row["goal"],
-                first.get(row["row"], ""),
-                row["details"],
-                row["why"],
-            ]
-            for row in members
-        ]
-        head = ["what", "against", "measured", "goal", "in the first run", "details", "where the time goes"]
-        columns = len(head) if title.startswith("Misses") else len(head) - 1
-        if members:
-            parts += [f"### {title}", _table(head[:columns], [line[:columns] for line in cells])]
+        head, rest = ["what", "against", "measured", "goal", "in the first run"], ["details"]
+        rest += ["where the time goes"] * title.startswith("Misses")
+        rest *= not title.startswith("Not")
+        common = [[row["row"], row["plain"], measured(row), row["goal"], first.get(row["row"], "")] for row in members]
+        cells = [[*line, *[row["details"], row["why"]][: len(rest)]] for line, row in zip(common, members)]
+        parts += [f"### {title}", _table(head + rest, cells)] if members else []
     said = {True: "yes", False: "**no**", None: ""}
     cells = [[row["row"], row["plain"], measured(row), row["goal"], said[meets(row)]] for row in scaling]
     about = {name: rows[0][name] for name in ("run", "commit", "cpu", "gemm_start", "gemm_end")}
@@ -154,6 +144,9 @@ def figure(history):
         slope, start = np.polyfit(np.log(work), np.log(seconds), 1)
         ax.loglog(work, seconds, "o", color="tab:blue")
         ax.loglog(work, np.exp(start) * work**slope, color="tab:grey")
+        ax.minorticks_off()
+        ax.set_xticks(work, [f"{w:g}" for w in work], rotation=45)
+        ax.set_yticks(seconds[[0, -1]], [f"{s:.2g}" for s in seconds[[0, -1]]])
         ax.set(title=f"{row['row']}: {slope:.2f}", xlabel=row["plain"], ylabel="CPU-s")
     for ax in axes.flat[len(rows) :]:
         ax.set_axis_off()
