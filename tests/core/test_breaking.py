@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import struct
@@ -189,7 +190,8 @@ def outcome(out):
     """What a study leaves, without times and provenance."""
     found = {}
     for path in sorted(out.rglob("*")):
-        if path.is_file() and path.suffix != ".lock" and path.name != ".lock" and path.name != "state.pt":
+        seen = re.fullmatch(r"pictures\d*\.json", path.name)  # when the cache last saw which files, and where they lay
+        if path.is_file() and path.suffix != ".lock" and path.name not in (".lock", "state.pt") and not seen:
             content = path.read_bytes()
             if path.suffix == ".json" and not path.name.startswith("."):  # else maybe half of what a kill met
                 content = json.dumps(_plain(json.loads(content)), sort_keys=True).encode()
