@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.spatial import cKDTree
 
 from colorstudy import metrics
-from colorstudy.color import split, srgb_to_lab, to_tensor, to_uint8
+from colorstudy.color import split, srgb_to_lab, to_tensor
 from colorstudy.data import photos, read
 from colorstudy.filters import downscale
 from colorstudy.video.files import Clip
@@ -36,7 +36,7 @@ def test_bins(bins, chroma, bench):
 
     five, one = tree.query(points, k=5)[1], torch.cdist(points, bins.centers).argmin(1)
     assert (bins.annealed_mean(logits) - mean()).abs().max() < 1e-3
-    assert np.mean(np.sort(bins.soft(chroma)[0].view(-1, 5), 1) == np.sort(five, 1)) > 0.99  # equally far for greys
+    assert np.mean(np.sort(bins.soft(chroma)[0].reshape(-1, 5), 1) == np.sort(five, 1)) > 0.99  # equally far for greys
     assert (bins.nearest(chroma).flatten() == one).float().mean() > 0.999
     bench.compare("Annealed mean, (16, 313, 56, 56)", lambda: bins.annealed_mean(logits), mean,
                   "softmax(logits / T), einsum with the centres", "≤ 35", unit="CPU-ms")  # fmt: skip
@@ -172,7 +172,7 @@ def test_video(pan, colorizer, bench):
     def colored(kind):
         smoother = Smoother(kind)
         for frame in frames:
-            to_uint8(colorize_frame(colorizer, to_tensor(frame)[None], smoother))
+            colorize_frame(colorizer, frame, smoother)
 
     goals = {"flow": "≥ 30", "exponential": "≥ 60", "none": "≥ 70"}
     calls = {kind: lambda kind=kind: colored(kind) for kind in goals}
