@@ -6,8 +6,8 @@ and Efros, "Colorful image colorization", ECCV 2016.
 
 from functools import lru_cache
 
+import scipy  # whose parts are imported when they are used
 import torch
-from scipy.spatial import ConvexHull, cKDTree
 from torch import nn
 
 from colorstudy._checks import require, require_choice, require_maps, takes
@@ -41,7 +41,6 @@ class ColorBins(nn.Module):
         self.space = space
         self.register_buffer("centers", centers[order].contiguous())
         self.register_buffer("reachable", reachable[order])
-        self._tree = cKDTree(self.centers.cpu())
         self._grid = _Grid(self.centers)
 
     @classmethod
@@ -137,7 +136,7 @@ class ColorBins(nn.Module):
         if points.device.type != "cpu":  # all distances, where they are cheaper than to ask the processor
             nearest = torch.cdist(self.centers.to(points), points).topk(k, dim=0, largest=False)
             return nearest.indices, nearest.values.square()
-        distances, indices = self._tree.query(points.numpy(), range(1, k + 1))
+        distances, indices = scipy.spatial.cKDTree(self.centers.cpu()).query(points.numpy(), range(1, k + 1))
         return torch.as_tensor(indices).T, torch.as_tensor(distances, dtype=points.dtype).T.square()
 
 
@@ -186,7 +185,9 @@ class _Grid:
 @lru_cache
 def _gamut_bins(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Centres (Q, 2) of `ColorBins.in_gamut` and which of them are reachable."""
-    hull = torch.from_numpy(ConvexHull(_gamut_surface().numpy()).equations)  # (faces, 3): n . x + c <= 0 inside
+    hull = torch.from_numpy(
+        scipy.spatial.ConvexHull(_gamut_surface().numpy()).equations
+    )  # (faces, 3): n . x + c <= 0 inside
     half = 110 // step
     axis = step * torch.arange(-half, half + 1, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)  # (G, 2), sorted by (a, b)
@@ -199,7 +200,7 @@ def _gamut_bins(step: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def reachable(centers: torch.Tensor) -> torch.Tensor:
     """Which of the ab `centers` (Q, 2) are the nearest centre of some 8-bit sRGB colour: bool tensor (Q,)."""
-    _, labels = cKDTree(centers).query(_gamut_surface())
+    _, labels = scipy.spatial.cKDTree(centers).query(_gamut_surface())
     found = torch.zeros(len(centers), dtype=torch.bool)
     found[torch.from_numpy(labels).unique()] = True
     return found
