@@ -108,6 +108,8 @@ METHODS = {
         Method("class-posthoc", rebalance=1.0, decodes="class"),
         *_zhang("zhang-", "zhang"),
         *_zhang("zhang-small-", "zhang-small"),  # a twin that a laptop trains
+        *_zhang("pretrained-", "pretrained"),
+        *_zhang("tuned-", "pretrained-tuned"),
         # Dahl 2016 and Cheng et al. 2015: regression of UV on features of a network trained on ImageNet.
         Method("dahl", "regression", "dahl", "yuv", blurs=(3, 5)),
         Method("cheng", "regression", "cheng", "yuv", bilateral=10.0),

