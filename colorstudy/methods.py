@@ -14,13 +14,13 @@ from colorstudy.networks import NETWORKS
 from colorstudy.targets import SAMPLINGS
 
 TARGETS = ("regression", "classification")
-BINS = ("in_gamut", "reachable", "most_frequent", "most_frequent-lost-center", "most_frequent-few-pictures")
+BINS = ("in_gamut", "reachable", "most_frequent", "grid", "grid-lost-center", "grid-few-pictures")
 """The 313 of Zhang et al.; the 261 of them that are some colour's nearest; the 32 most frequent of the training
-pictures. The last two have a defect of the released code of ColorUNet: the first bin decodes to no colour (of the least
-U, we assume); the bins are those of the first 30 pictures."""
-AUGMENTATIONS = ("none", "crops", "views", "views-divided-twice")
-"""How training shows a picture: whole, by random windows and flips, or by the seven views of Billaut et al. 2018, in
-whose released code the three noisy ones are divided by 255 twice; see `data.batch`."""
+pictures; those of the released code of ColorUNet, see `model.MergedCells`. The last two have a defect of that code: the
+first bin decodes to no colour; bins and weights are those of the first 30 pictures."""
+AUGMENTATIONS = ("none", "crops", "views", "views-released", "views-divided-twice")
+"""How training shows a picture: whole, by random windows and flips, or by the seven views of Billaut et al. 2018, ours
+or those of the released code, in which the three noisy ones are divided by 255 twice; see `data.batch`."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +113,14 @@ METHODS = {
         # Dahl 2016 and Cheng et al. 2015: regression of UV on features of a network trained on ImageNet.
         Method("dahl", "regression", "dahl", "yuv", blurs=(3, 5)),
         Method("cheng", "regression", "cheng", "yuv", bilateral=10.0),
-        # Billaut et al. 2018: YUV, 32 bins, one-hot targets, weighted; the width of the smoothing is our choice.
+        # Billaut et al. 2018: YUV, one-hot targets, weighted. By the paper, smoothed as we choose; then by their code.
         *(
             Method(name, "classification", name, "yuv", "most_frequent", 0.5, 0.05, 1, 0.05, augmentation="views")
             for name in ("colorunet", "convnet")
+        ),
+        *(
+            Method(name, "classification", name, "yuv", "grid", 0.2, 0.0, 1, 0.05, augmentation="views-released")
+            for name in ("colorunet-released", "convnet-released")
         ),
     )
 }

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from colorstudy import prior
-from colorstudy._checks import require, resolve
+from colorstudy._checks import require, resolve, takes
 from colorstudy._files import write_tensors
 from colorstudy.bins import ColorBins
 from colorstudy.color import split
@@ -20,7 +20,9 @@ from colorstudy.methods import Method
 from colorstudy.networks import build
 from colorstudy.targets import Classification, Regression, Target
 
-_FEW = 30  # pictures of the bins "most_frequent-few-pictures"
+_FEW = 30  # pictures of the bins "grid-few-pictures"
+_LIMITS = torch.tensor([0.45, 0.65])  # of the grid, and the centres of its cells, (100, 2)
+_CENTERS = _LIMITS * torch.cartesian_prod(*2 * [torch.linspace(-0.9, 0.9, 10)])
 
 
 class Model(nn.Module):
@@ -132,7 +134,31 @@ class Model(nn.Module):
         return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in self.state_dict().items()}
 
 
-class LostCenter(ColorBins):
+class MergedCells(ColorBins):
+    """Bins of ColorUNet's released code: some cells of a 10 x 10 grid over U in [-.45, .45] and V in [-.65, .65].
+
+    Any other cell has the bin of the one nearest in rows and columns, of equals the first: rarely another than the bin
+    with the nearest centre. `centers` are some of `_CENTERS`. Grey is the corner of four cells.
+    """
+
+    def __init__(self, centers: torch.Tensor, space: str = "yuv", reachable: torch.Tensor | None = None) -> None:
+        require(space == "yuv", "space", "'yuv', where the grid lies", space)
+        super().__init__(centers, space, reachable)
+        steps = ((_CENTERS[:, None] - self.centers) / _LIMITS * 5).round()  # (100, Q, 2), in rows and columns
+        self._bin_of = steps.square().sum(-1).argmin(1).view(10, 10)
+
+    @takes(chroma="(B, 2, h, w)")
+    def nearest(self, chroma: torch.Tensor) -> torch.Tensor:
+        cell = ((chroma.movedim(1, -1) / _LIMITS.to(chroma.device) + 1) * 5).long().clamp(0, 9)  # (B, h, w, 2)
+        return self._bin_of.to(chroma.device)[cell[..., 0], cell[..., 1]]
+
+    def soft(self, chroma: torch.Tensor, neighbors: int = 5, sigma: float = 5.0) -> tuple[torch.Tensor, torch.Tensor]:
+        indices, weights = super().soft(self.centers.T[None, ..., None], neighbors, sigma)  # of each bin, (1, Q, 1, k)
+        found = self.nearest(chroma)
+        return indices[0, :, 0][found], weights[0, :, 0][found]
+
+
+class LostCenter(MergedCells):
     """Bins that label pixels as they should, but decode the first of them to no colour."""
 
     def annealed_mean(self, logits: torch.Tensor, temperature: float = 0.38) -> torch.Tensor:
@@ -151,9 +177,13 @@ def _plain(method: Method) -> Target:
 
 def _counted(method: Method, images: np.ndarray) -> Target:
     """The classification of `method`, its bins and weights as training `images` have them."""
-    if method.bins.startswith("most_frequent"):
-        chosen = images[:_FEW] if method.bins == "most_frequent-few-pictures" else images
-        bins = ColorBins.most_frequent(prior.histogram(chosen, space=method.space), space=method.space)
+    images = images[:_FEW] if method.bins == "grid-few-pictures" else images
+    if method.bins.startswith("grid"):
+        counts = prior.count(images, MergedCells(_CENTERS, method.space))
+        kept = counts.argsort(descending=True, stable=True)[:64]  # at most, as its U-Net is configured
+        bins: ColorBins = MergedCells(_CENTERS[kept[counts[kept] > 1e-6 * counts.sum()]])
+    elif method.bins == "most_frequent":
+        bins = ColorBins.most_frequent(prior.histogram(images, space=method.space), space=method.space)
     else:
         bins = ColorBins.in_gamut()
         bins = ColorBins(bins.centers[bins.reachable]) if method.bins == "reachable" else bins
@@ -163,8 +193,9 @@ def _counted(method: Method, images: np.ndarray) -> Target:
 
 
 def _classification(method: Method, bins: ColorBins, weights: torch.Tensor, posthoc: torch.Tensor) -> Classification:
-    if method.bins == "most_frequent-lost-center":
-        bins = LostCenter(bins.centers, bins.space, bins.reachable)
+    if method.bins.startswith("grid"):
+        kind = LostCenter if method.bins == "grid-lost-center" else MergedCells
+        bins = kind(bins.centers, bins.space, bins.reachable)
     names = ("neighbors", "sigma", "temperature", "rebalance", "sampling", "grey_mask")
     options: dict[str, Any] = {name: getattr(method, name) for name in names}
     return Classification(bins, weights, posthoc=posthoc, **options)

@@ -11,6 +11,8 @@ from colorstudy._checks import require, require_choice
 from colorstudy.methods import AUGMENTATIONS
 
 NOISE = (0.02, 0.05, 0.1)  # standard deviations of the three noise views, of values in [0, 1]; assumed
+RELEASED_NOISE = (0.0255, 0.051, 0.0765)  # theirs: 1, 2 and 3e-4 of a luminance that was divided by 255 too often
+_WINDOW = 0.7  # side of their windows, in sides of the picture
 _CROPS, _ORDER, _VIEWS = range(3)  # the streams of random numbers under one seed
 
 
@@ -33,6 +35,8 @@ def batch(
     "crops", windows of a side that the batch shares, uniform in [crop, S], at corners and with flips of their own; or
     "views", one of seven of each picture: whole, mirrored, with noise of three strengths (`NOISE`), or two windows of
     side `crop`. That Billaut et al. 2018 feed seven views, three of them noisy, is known, all else assumed.
+    "views-released" are those of their code: noise uniform in [0, `RELEASED_NOISE`), of luminance alone, and windows of
+    .7 of the side, which we shrink as the rest, where they pad them and mask the loss.
     """
     require_choice(augmentation, AUGMENTATIONS, "augmentation")
     shape, dtype = np.shape(images), getattr(images, "dtype", type(images).__name__)
@@ -50,17 +54,20 @@ def batch(
         return rgb
     generator = _generator(seed, _VIEWS, step)
     kinds = torch.randint(7, (batch_size,), generator=generator)  # all numbers of the global batch, as in `windows`
-    corners = torch.randint(whole.shape[-1] - crop + 1, (batch_size, 2), generator=generator)
-    noise = torch.randn((batch_size, 3, crop, crop), generator=generator)
+    ours = augmentation == "views"
+    side = crop if ours else int(_WINDOW * whole.shape[-1]) or 1
+    corners = torch.randint(whole.shape[-1] - side + 1, (batch_size, 2), generator=generator)
+    draw, channels, strengths = (torch.randn, 3, NOISE) if ours else (torch.rand, 1, RELEASED_NOISE)
+    noise = draw((batch_size, channels, crop, crop), generator=generator)  # luminance adds alike to R, G and B
     mine = slice(rank * len(rgb), (rank + 1) * len(rgb))
     divisor = 255 if augmentation == "views-divided-twice" else 1
     for i, (kind, (top, left)) in enumerate(zip(kinds[mine].tolist(), corners[mine].tolist())):
         if kind == 1:
             rgb[i] = rgb[i].flip(-1)
         elif 2 <= kind <= 4:
-            rgb[i] = (rgb[i] + NOISE[kind - 2] * noise[mine][i].to(device)).clamp(0, 1) / divisor
+            rgb[i] = (rgb[i] + strengths[kind - 2] * noise[mine][i].to(device)).clamp(0, 1) / divisor
         elif kind >= 5:
-            rgb[i] = to_float(whole[i : i + 1, :, top : top + crop, left : left + crop], crop)[0]
+            rgb[i] = to_float(whole[i : i + 1, :, top : top + side, left : left + side], crop)[0]
     return rgb
 
 
@@ -95,10 +102,10 @@ def to_float(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 def working_size(side: int, crop: int, augmentation: str = "crops") -> int:
     """The mean size of pictures of `side` in training: at another, networks do worse (Touvron et al. 2019)."""
+    if augmentation.startswith("views"):  # two are windows, which are not shrunk, or as the rest
+        return round((5 * crop + 2 * (side if augmentation == "views" else crop / _WINDOW)) / 7)
     if augmentation == "none" or side == crop:
         return crop
-    if augmentation.startswith("views"):
-        return round((5 * crop + 2 * side) / 7)  # two are windows, which are not shrunk
     return round(side * math.log(side / crop) / (side / crop - 1))  # uniform windows, shrunk by crop / window
 
 

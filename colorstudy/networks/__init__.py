@@ -33,8 +33,10 @@ class Network(Protocol):
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "compact": Compact,
     "colorunet": ColorUNet,
+    "colorunet-released": partial(ColorUNet, released=True),
     "colorunet-frozen-norm": ColorUNetFrozenNorm,
     "convnet": ConvNet,
+    "convnet-released": partial(ConvNet, released=True),
     "dahl": Dahl,
     "cheng": Cheng,
     "cheng-no-patch": partial(Cheng, patch=False),

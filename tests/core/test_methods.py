@@ -17,11 +17,11 @@ from torch import nn
 
 from colorstudy import prior
 from colorstudy.bins import ColorBins
-from colorstudy.color import to_tensor
+from colorstudy.color import merge, to_tensor, to_uint8
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.methods import METHODS, VARIANTS, Method, get
-from colorstudy.model import LostCenter, Model
+from colorstudy.model import LostCenter, MergedCells, Model
 from colorstudy.targets import Regression
 from colorstudy.training import TrainConfig, fit
 
@@ -60,6 +60,16 @@ def test_the_three_of_zhang_and_the_two_of_billaut():
     assert get("full") is METHODS["full"] and get(METHODS["l2"]) is METHODS["l2"]
 
 
+def test_the_released_code_of_billaut_beside_their_paper():
+    """Bins, lambda, prior, views and network are those of the code; the faults are variants of it."""
+    for name in ("colorunet", "convnet"):
+        differences = {"name", "network", "bins", "lam", "smoothing", "augmentation"}
+        paper, released = asdict(METHODS[name]), asdict(METHODS[f"{name}-released"])
+        assert {field for field in paper if paper[field] != released[field]} == differences
+        assert released["network"] == f"{name}-released" and (released["lam"], released["smoothing"]) == (0.2, 0)
+    assert VARIANTS["colorunet-lambda"].base == "colorunet" and METHODS["colorunet-lambda"].lam == 0.2
+
+
 def test_the_three_of_zhang_are_the_same_on_both_networks():
     for name in ("l2", "class", "full"):
         assert METHODS[f"zhang-{name}"] == replace(METHODS[name], name=f"zhang-{name}", network="zhang")
@@ -84,7 +94,7 @@ def test_class_posthoc_is_class_decoded_with_the_weights_of_full(images, rgb):
     assert not torch.equal(posthoc.target.decode(logits), plain.target.decode(logits))
 
 
-DERIVED = {"class-posthoc": "class", "cheng-no-filter": "cheng", "colorunet-lost-center": "colorunet"}
+DERIVED = {"class-posthoc": "class", "cheng-no-filter": "cheng", "colorunet-lost-center": "colorunet-released"}
 
 
 def test_methods_that_differ_in_decoding_alone_say_so():
@@ -130,6 +140,85 @@ def test_most_frequent_bins_are_those_of_the_training_pictures(images):
     assert not torch.equal(other.centers, target.bins.centers)
 
 
+CELLS = torch.stack(torch.meshgrid(torch.arange(10), torch.arange(10), indexing="ij"), -1).view(-1, 2)
+CELL = torch.tensor([0.09, 0.13])  # of the grid over U in [-.45, .45], V in [-.65, .65]
+
+
+def center(*cells):
+    return (torch.tensor(cells) + 0.5) * CELL - torch.tensor([0.45, 0.65])
+
+
+def merged_by_hand(cell, kept):
+    """Number of the kept cell that `cell` is merged into: the nearest in rows and columns, of equals the first."""
+    return min(range(len(kept)), key=lambda k: (kept[k][0] - cell[0]) ** 2 + (kept[k][1] - cell[1]) ** 2)
+
+
+def test_merged_cells_label_by_cell_and_decode_to_its_center():
+    kept = [(2, 5), (4, 4), (4, 6), (8, 4)]
+    bins = MergedCells(center(*kept))
+    assert torch.allclose(
+        bins.centers, torch.tensor([[-0.225, 0.065], [-0.045, -0.065], [-0.045, 0.195], [0.315, -0.065]])
+    )
+    assert torch.allclose(bins.centers, center(*kept), atol=1e-6)
+    expected = torch.tensor([merged_by_hand(cell, kept) for cell in CELLS.tolist()])
+    assert expected[4 * 10 + 5] == 1 and expected[6 * 10 + 4] == 1  # halfway between two: the first
+    for shift in (0.0, 0.49, -0.49):  # anywhere in a cell
+        chroma = (center(*CELLS.tolist()) + shift * CELL).T[None, :, None]
+        assert torch.equal(bins.nearest(chroma).flatten(), expected)
+        indices, weights = bins.soft(chroma, 1)
+        assert torch.equal(indices.flatten(), expected) and (weights == 1).all() and weights.shape == (1, 1, 100, 1)
+    # The nearest centre by itself is another for some colours, of cells that are not kept.
+    other = bins.nearest(chroma).flatten() != ColorBins(bins.centers, "yuv").nearest(chroma).flatten()
+    assert other.any() and not other[torch.tensor([10 * row + column for row, column in kept])].any()
+    one = bins.soft(chroma, 3)  # more than one are the neighbours of the bin
+    assert torch.equal(one[0][..., 0].flatten(), expected) and torch.allclose(one[1].sum(-1), torch.ones(1, 1, 100))
+    far = torch.tensor([[9.0, -9], [9, -9]]).view(1, 2, 1, 2)
+    assert bins.nearest(far).flatten().tolist() == [merged_by_hand(c, kept) for c in ((9, 9), (0, 0))]
+    sure = 100.0 * torch.eye(4).view(4, 4, 1, 1)
+    assert torch.allclose(bins.annealed_mean(sure)[..., 0, 0], bins.centers)
+    with pytest.raises(ValueError, match=r"^space: expected 'yuv', where the grid lies, got lab"):
+        MergedCells(center((1, 1)), "lab")
+    with pytest.raises(ValueError, match=r"^chroma: expected shape \(B, 2, h, w\), got \(1, 3, 2, 2\)"):
+        bins.nearest(torch.zeros(1, 3, 2, 2))
+
+
+def in_cells(counts):
+    """One picture, uint8 (1, 100, 100, 3), with so many pixels in the cells, as near to their centres as bytes are."""
+    chroma = center(*counts).repeat_interleave(torch.tensor([*counts.values()]), 0).T.reshape(1, 2, 100, 100)
+    return to_uint8(merge(torch.full((1, 1, 100, 100), 50.0), chroma, "yuv"))
+
+
+def test_the_bins_and_weights_of_the_released_code_by_hand():
+    counts = {(5, 5): 6000, (4, 5): 2500, (4, 4): 1000, (6, 4): 500}
+    target = build("colorunet-released", in_cells(counts)).target
+    order = [(4, 4), (4, 5), (5, 5), (6, 4)]  # by U, then V
+    assert torch.allclose(target.bins.centers, center(*order), atol=1e-6) and type(target.bins) is MergedCells
+    p = torch.tensor([counts[cell] for cell in order]) / 10_000
+    weights = 1 / (0.8 * p + 0.2 / 4)
+    assert torch.allclose(target.weights, weights / (p * weights).sum())
+    assert (p * target.weights).sum().item() == pytest.approx(1)
+    # A cell of one pixel in a million or less is merged, and its pixels count for the cell that it goes to.
+    many = np.concatenate([np.repeat(in_cells({(5, 5): 10_000}), 100, 0), in_cells({(5, 5): 9999, (4, 4): 1})])
+    assert build("colorunet-released", many).target.out_channels == 1
+    two = np.concatenate([many[1:-1], in_cells({(5, 5): 9998, (4, 4): 2})])
+    assert build("colorunet-released", two).target.out_channels == 2
+    merged = build("colorunet-released", in_cells({(5, 5): 10_000})).target
+    assert merged.out_channels == 1 and merged.weights.tolist() == [1]
+
+
+def test_at_most_64_cells_are_kept_the_most_frequent():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (20, 64, 64, 3), generator=generator, dtype=torch.uint8).numpy()
+    target = build("colorunet-released", images).target
+    every = MergedCells(center(*CELLS.tolist()))
+    found = prior.count(images, every)
+    assert (found > 0).sum() > 64 == target.out_channels
+    kept = torch.cdist(target.bins.centers, every.centers).argmin(1)
+    dropped = torch.ones(100, dtype=torch.bool).index_fill(0, kept, False)
+    assert found[kept].min() >= found[dropped].max() > 0 and found[kept].sum() + found[dropped].sum() == found.sum()
+    assert prior.count(images, target.bins).sum() == found.sum()
+
+
 # --- variants, and the defects of released code among them ---
 
 
@@ -148,24 +237,25 @@ def test_no_method_has_a_defect_but_the_variants_that_measure_one():
     defects = {
         "views-divided-twice",
         "colorunet-frozen-norm",
-        "most_frequent-lost-center",
-        "most_frequent-few-pictures",
+        "grid-lost-center",
+        "grid-few-pictures",
     }
     faulty = {name for name, m in METHODS.items() if {m.augmentation, m.network, m.bins} & defects}
     assert faulty == {f"colorunet-{fault}" for fault in ("divided-twice", "frozen-norm", "lost-center", "few-pictures")}
-    assert {VARIANTS[name].group for name in faulty} == {"faults of ColorUNet's code"}
+    places = {(VARIANTS[name].group, VARIANTS[name].base) for name in faulty}
+    assert places == {("faults of ColorUNet's code", "colorunet-released")}
 
 
 def test_lost_center_decodes_the_first_bin_to_no_colour_and_labels_as_before(images, tmp_path):
-    sound, faulty = build("colorunet", images).eval(), build("colorunet-lost-center", images).eval()
+    sound, faulty = build("colorunet-released", images).eval(), build("colorunet-lost-center", images).eval()
     bins, lost = sound.target.bins, faulty.target.bins
-    assert type(bins) is ColorBins and type(lost) is LostCenter and torch.equal(bins.centers, lost.centers)
+    assert type(bins) is MergedCells and type(lost) is LostCenter and torch.equal(bins.centers, lost.centers)
     centers = bins.centers.clone()
     centers[0] = 0
-    logits = torch.randn(2, 32, 3, 4, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(2, len(bins), 3, 4, generator=torch.Generator().manual_seed(0))
     p = torch.softmax(logits / 0.38, dim=1)
     assert torch.allclose(lost.annealed_mean(logits), torch.einsum("bqhw,qc->bchw", p, centers), atol=1e-6)
-    sure = torch.zeros(1, 32, 1, 1)
+    sure = torch.zeros(1, len(bins), 1, 1)
     sure[0, 0] = 100
     assert lost.annealed_mean(sure).abs().max() < 1e-6 and bins.annealed_mean(sure).abs().max() > 0.01
     chroma = torch.rand(2, 2, 5, 5) - 0.5
@@ -177,7 +267,7 @@ def test_lost_center_decodes_the_first_bin_to_no_colour_and_labels_as_before(ima
 
 
 def test_frozen_norm_keeps_the_initial_statistics(images, rgb):
-    for name, moved in (("colorunet", True), ("colorunet-frozen-norm", False)):
+    for name, moved in (("colorunet-released", True), ("colorunet-frozen-norm", False)):
         model = build(name, images).train()
         model.loss(rgb).backward()
         norms = [layer for layer in model.network.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -187,11 +277,11 @@ def test_frozen_norm_keeps_the_initial_statistics(images, rgb):
         assert not any(layer.training for layer in model.eval().modules())
 
 
-def test_few_pictures_decide_the_bins(images):
-    sound, few = build("colorunet", images), build("colorunet", images[:30])
-    faulty = build("colorunet-few-pictures", images)
-    assert not torch.equal(sound.target.bins.centers, faulty.target.bins.centers)
-    assert torch.equal(faulty.target.bins.centers, few.target.bins.centers)
+def test_few_pictures_decide_bins_and_weights(images):
+    sound, few = build("colorunet-released", images).target, build("colorunet-released", images[:30]).target
+    faulty = build("colorunet-few-pictures", images).target
+    assert not torch.equal(sound.bins.centers, faulty.bins.centers)
+    assert torch.equal(faulty.bins.centers, few.bins.centers) and torch.equal(faulty.weights, few.weights)
 
 
 # --- what a method may be ---

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from colorstudy.data.batches import NOISE, batch, to_float, windows, working_size
+from colorstudy.color import split
+from colorstudy.data.batches import NOISE, RELEASED_NOISE, batch, to_float, windows, working_size
 
 
 def crops(images, step, *, batch_size, crop, seed, rank=0, world_size=1, augment=True):
@@ -179,9 +180,45 @@ def test_views_are_the_seven_and_equally_frequent(smooth):
     assert all(abs(counts[name] - n) < 4 * n**0.5 for name, n in expected.items()), counts
 
 
+def test_released_views_have_uniform_noise_on_luminance_alone(smooth):
+    """The whole, its mirror, two windows of .7 of the side, and three noises: 255 v rand with v = 1, 2 and 3e-4."""
+    assert pytest.approx([255 * v for v in (1e-4, 2e-4, 3e-4)]) == RELEASED_NOISE
+    counts, noises = Counter(), {width: [] for width in RELEASED_NOISE}
+    for step in range(60):
+        options = {"batch_size": 12, "crop": 16, "seed": 0}
+        whole = crops(smooth, step, **options, augment=False)
+        for source, view in zip(whole, batch(smooth, step, augmentation="views-released", **options)):
+            plain = to_float(source[None], 16)[0]
+            more = view - plain
+            windows = source.unfold(1, 22, 1).unfold(2, 22, 1)  # (3, 11, 11, 22, 22); 22 is .7 of 32
+            if torch.equal(view, plain):
+                counts["whole"] += 1
+            elif torch.equal(view, plain.flip(-1)):
+                counts["mirrored"] += 1
+            elif more.min() >= 0 and more.max() < RELEASED_NOISE[-1]:
+                width = next(w for w in RELEASED_NOISE if more.max() < w)
+                counts[f"noise {width}"] += 1
+                inside = view.amax(0) < 1  # what the gamut does not clip
+                (lightness, chroma), (lightness0, chroma0) = split(view, "yuv"), split(plain, "yuv")
+                assert (chroma - chroma0)[:, inside].abs().max() < 1e-6
+                noises[width].append((lightness - lightness0)[:, inside].flatten() / 100)
+            else:
+                rows = windows.permute(1, 2, 0, 3, 4).reshape(-1, 3, 22, 22)
+                assert (to_float(rows, 16) == view).all(dim=(1, 2, 3)).any()
+                counts["window"] += 1
+    expected = {name: 720 / 7 * (2 if name == "window" else 1) for name in counts}
+    assert len(counts) == 6 and all(abs(counts[name] - n) < 4 * n**0.5 for name, n in expected.items()), counts
+    for width, parts in noises.items():  # uniform from 0 to the width
+        drawn = torch.cat(parts) / width
+        assert drawn.min() > -1e-4 and drawn.max() < 1 + 1e-4
+        assert torch.allclose(torch.histc(drawn, 10, 0, 1) / len(drawn), torch.full((10,), 0.1), atol=0.01)
+
+
 def test_views_divided_twice_are_nearly_black_in_three_of_seven(smooth):
     options = {"batch_size": 280, "crop": 16, "seed": 0}
-    sound, faulty = (batch(smooth, 0, augmentation=name, **options) for name in ("views", "views-divided-twice"))
+    sound, faulty = (
+        batch(smooth, 0, augmentation=name, **options) for name in ("views-released", "views-divided-twice")
+    )
     black = faulty.amax((1, 2, 3)) < 0.004
     assert 0.3 < black.float().mean() < 0.55
     assert torch.equal(sound[~black], faulty[~black])
@@ -190,8 +227,9 @@ def test_views_divided_twice_are_nearly_black_in_three_of_seven(smooth):
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
-def test_processes_share_the_global_views(smooth, world_size):
-    options = {"augmentation": "views", "batch_size": 8, "crop": 12, "seed": 4}
+@pytest.mark.parametrize("augmentation", ["views", "views-released"])
+def test_processes_share_the_global_views(smooth, world_size, augmentation):
+    options = {"augmentation": augmentation, "batch_size": 8, "crop": 12, "seed": 4}
     shares = [batch(smooth, 3, rank=rank, world_size=world_size, **options) for rank in range(world_size)]
     assert torch.equal(torch.cat(shares), batch(smooth, 3, **options))
 
@@ -204,5 +242,6 @@ def test_the_working_size_is_that_of_training_on_average(side, crop):
     windows = np.arange(crop, side + 1)
     assert working_size(side, crop) == pytest.approx((side * crop / windows).mean(), abs=1)
     assert working_size(side, crop, "none") == crop
-    for augmentation in ("views", "views-divided-twice"):
-        assert working_size(side, crop, augmentation) == round((5 * crop + 2 * side) / 7)
+    assert working_size(side, crop, "views") == round((5 * crop + 2 * side) / 7)
+    for augmentation in ("views-released", "views-divided-twice"):
+        assert working_size(side, crop, augmentation) == round(crop * (5 + 2 / 0.7) / 7)

@@ -12,7 +12,7 @@ from torch import nn
 
 from colorstudy.networks import NETWORKS, build
 
-# Frozen norms are those of `colorunet`, and have a test of their own.
+# Frozen norms are those of `colorunet-released`, and have a test of their own.
 NAMES = [name for name in NETWORKS if name != "colorunet-frozen-norm"]
 SIZES = [(1, 1), (7, 9), (16, 16), (33, 50)]
 
@@ -85,11 +85,42 @@ def test_convnet_is_the_list_of_the_paper():
     assert layers(build("convnet", 32)) == expected
 
 
+def test_the_released_networks_are_the_lists_of_their_code():
+    assert layers(build("colorunet-released", 64)) == layers(build("colorunet", 64))  # but for ReLU, see below
+    first = [("conv3/2", 1, 32), ("conv3/1", 32, 32), ("pool", 2), ("bn", 32)]
+    deep = [("conv3/1", 64, 64), ("conv3/1", 64, 64), ("bn", 64)]
+    up1 = [("convT3/2", 64, 32), ("conv3/1", 32, 32), ("conv3/1", 32, 32)]
+    up2 = [("convT3/2", 32, 16), ("conv3/1", 16, 32), ("conv3/1", 32, 32)]
+    expected = [*first, *down(32, 64), *deep, *up1, *up2, ("convT3/2", 32, 16), ("conv1/1", 16, 64)]
+    assert layers(build("convnet-released", 64)) == expected
+
+
+def test_the_released_networks_start_as_their_code():
+    """By Glorot and Bengio 2010: uniform in +-sqrt(6 / (fan in + fan out)), and no bias."""
+    for name in ("colorunet-released", "convnet-released", "colorunet-frozen-norm"):
+        for layer in build(name, 64).modules():
+            if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                limit = (6 / ((layer.in_channels + layer.out_channels) * layer.kernel_size[0] ** 2)) ** 0.5
+                assert 0.9 * limit < layer.weight.abs().max() <= limit and not layer.bias.any()
+
+
+def test_relu_follows_every_convolution_but_the_last():
+    """And transposed ones in the released code alone, but for that before the scores of its `convnet`."""
+    for name, rectified in (("colorunet", 0), ("convnet", 0), ("colorunet-released", 3), ("convnet-released", 2)):
+        chain = [layer for layer in build(name, 5).modules() if not [*layer.children()]]
+        followed = {nn.Conv2d: [], nn.ConvTranspose2d: []}
+        for layer, after in zip(chain, [*chain[1:], None]):
+            if type(layer) in followed:
+                followed[type(layer)].append(isinstance(after, nn.ReLU))
+        assert followed[nn.ConvTranspose2d] == [True] * rectified + [False] * (3 - rectified)
+        assert followed[nn.Conv2d] == [True] * (len(followed[nn.Conv2d]) - 1) + [False]
+
+
 @torch.no_grad()
 def test_frozen_norms_are_those_of_a_fresh_colorunet():
     """The same draws; its norms never leave evaluation mode, so that their statistics stay 0 and 1."""
     torch.manual_seed(0)
-    sound, drawn = build("colorunet", 5), torch.rand(3)
+    sound, drawn = build("colorunet-released", 5), torch.rand(3)
     torch.manual_seed(0)
     frozen = build("colorunet-frozen-norm", 5)
     assert torch.equal(drawn, torch.rand(3))
@@ -109,7 +140,7 @@ def test_frozen_norms_are_those_of_a_fresh_colorunet():
     assert not torch.equal(sound.train()(picture(20, 28)), expected)
 
 
-def colorunet_by_hand(state, lightness):
+def colorunet_by_hand(state, lightness, released):
     """The U-Net from its tensors alone, taken in order; sizes must be multiples of 8."""
     tensors = iter(state.values())
 
@@ -123,7 +154,8 @@ def colorunet_by_hand(state, lightness):
         ]
 
     def double(x):
-        return F.conv_transpose2d(x, next(tensors), next(tensors), stride=2, padding=1, output_padding=1)
+        x = F.conv_transpose2d(x, next(tensors), next(tensors), stride=2, padding=1, output_padding=1)
+        return x.relu() if released else x
 
     def encode(x):
         return norm(F.max_pool2d(conv(conv(x).relu()).relu(), 2))
@@ -138,10 +170,11 @@ def colorunet_by_hand(state, lightness):
     return conv(conv(double(torch.cat([x, half], 1))).relu(), padding=0)
 
 
+@pytest.mark.parametrize("name", ["colorunet", "colorunet-released"])
 @torch.no_grad()
-def test_colorunet_equals_its_evaluation_by_hand():
-    unet, lightness = network("colorunet"), picture(24, 40)
-    expected = colorunet_by_hand(unet.state_dict(), lightness)
+def test_colorunet_equals_its_evaluation_by_hand(name):
+    unet, lightness = network(name), picture(24, 40)
+    expected = colorunet_by_hand(unet.state_dict(), lightness, name == "colorunet-released")
     assert expected.std() > 0.01  # a network that gives nothing would agree with anything
     assert torch.allclose(unet(lightness), expected, atol=1e-5)
 
