@@ -27,10 +27,7 @@ _Path = str | os.PathLike
 
 @lru_cache
 def manifest(name: str) -> list[dict[str, str]]:
-    """One row a picture: file, split, border (pixels cut off), repository, commit, path, blob (SHA-1 of git), credit.
-
-    `name` is "photos16k" or "scenes", or "kodak" or "bsds300", which are for testing alone.
-    """
+    """One row a picture: file, split, border (pixels to cut), repository, commit, path, blob (SHA-1 of git), credit."""
     require_choice(name, SETS, "name")
     with lzma.open(Path(__file__).with_name(f"{name}.csv.xz"), "rt", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
@@ -39,14 +36,16 @@ def manifest(name: str) -> list[dict[str, str]]:
 def recognize(path: _Path) -> str | None:
     """The name of the set whose files, by their names, are those in a folder or tar file; None if there is none."""
     held = _held(Path(path))
-    return next((name for name in SETS if held == {row["file"] for row in manifest(name)}), None)
+    likely = (name for name in SETS if len(held) == int(SETS[name]["pictures"]))
+    return next((name for name in likely if held == {row["file"] for row in manifest(name)}), None)
 
 
 def published(name: str, size: int = 128, cache_dir: _Path | None = None, data: _Path | None = None) -> ImageBank:
-    """The pictures of a `manifest` as a bank of `size` pixels, with its split.
+    """The pictures of a set as a bank of `size` pixels, with the split of its `manifest`.
 
-    They are in `data`, a folder or tar file; or in the cache; or in such a file or folder in ``$COLORSTUDY_DATA``; or
-    fetched into the cache. An ``OSError`` if an archive cannot be fetched; a ``ValueError`` if a file is not as said.
+    `name` is "photos16k" or "scenes", or "kodak" or "bsds300", which are for testing alone. The files are in `data`, a
+    folder or tar file, or in the cache, or in such a folder or file in ``$COLORSTUDY_DATA``, or fetched into the cache.
+    An ``OSError`` if an archive cannot be fetched; a ``ValueError`` if a file is not what its manifest says.
     """
     split = {row["file"]: row["split"] for row in manifest(name)}
     cached = _files.cache_dir(cache_dir) / "published" / name
