@@ -14,7 +14,7 @@ SHARES = {"val": 0.0625, "test": 0.125}  # of the groups; all others are for tra
 
 
 def perceptual_hash(grey: np.ndarray) -> np.ndarray:
-    """Which of the lowest 8 x 8 DCT coefficients of `grey` (..., 32, 32) exceed their median (pHash): bool (..., 64)."""
+    """Which of the 8 x 8 lowest DCT coefficients of `grey` (..., 32, 32) exceed their median: bool (..., 64)."""
     low = dctn(grey.astype(float), axes=(-2, -1))[..., :8, :8].reshape(*grey.shape[:-2], 64)
     return low > np.median(low, axis=-1, keepdims=True)
 
