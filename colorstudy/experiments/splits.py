@@ -1,7 +1,7 @@
 """Split pictures by content: what shows the same, mirrored or not, stands on one side; so do discs and sequences."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,9 +37,8 @@ def related(hashes: np.ndarray, mirrored: np.ndarray, same: Sequence[str], bits:
     return connected_components(graph, directed=False)[1]
 
 
-def assign(groups: Iterable[int], names: Sequence[str]) -> list[str]:
+def assign(groups: Sequence[int], names: Sequence[str]) -> list[str]:
     """The split of each picture, in `SHARES`: a group goes where the SHA-256 of its first name, in order, falls."""
-    groups = [*groups]
     first = {group: name for name, group in sorted(zip(names, groups), reverse=True)}
     place = {group: int(hashlib.sha256(name.encode()).hexdigest()[:12], 16) / 16**12 for group, name in first.items()}
     test, both = SHARES["test"], SHARES["test"] + SHARES["val"]
@@ -51,7 +50,7 @@ def split(root: Path, files: Sequence[str]) -> list[str]:
     opened = (Image.open(root / file).convert("L").resize((32, 32), Image.Resampling.LANCZOS) for file in files)
     grey = np.stack([np.asarray(image) for image in opened])
     hashes, mirrored = perceptual_hash(grey), perceptual_hash(grey[:, :, ::-1])
-    return assign(related(hashes, mirrored, [roll(file) for file in files]), files)
+    return assign(related(hashes, mirrored, [roll(file) for file in files]).tolist(), files)
 
 
 def roll(file: str) -> str:

@@ -1,5 +1,7 @@
 """Baselines against closed forms, and the per-image table of colorizers whose scores are known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -70,10 +72,15 @@ def test_a_subset_may_be_thinned_evenly(bank):
         evaluate(Gray(), bank, most=0)
 
 
-def test_either_subset_can_be_scored(bank):
+def test_every_subset_can_be_scored(bank):
     assert list(evaluate(Gray(), bank, "train").index) == list(bank.train.names)
-    with pytest.raises(ValueError, match=r"^subset: expected one of \['test', 'train'\], got 'val'"):
+    with pytest.raises(ValueError, match=r"^tiny: expected at least one val picture, got none among 12"):
         evaluate(Gray(), bank, "val")
+    three = replace(bank, split=("train",) * 7 + ("val",) * 2 + ("test",) * 3)
+    assert list(evaluate(Gray(), three, "val").index) == ["7.png", "8.png"]
+    assert list(evaluate(Gray(), three).index) == ["9.png", "10.png", "11.png"]
+    with pytest.raises(ValueError, match=r"^subset: expected one of \['train', 'val', 'test'\], got 'valid'"):
+        evaluate(Gray(), bank, "valid")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])

@@ -321,7 +321,7 @@ def test_command_line_works_without_the_extras(tmp_path):
         (["colorize", tmp_path / "picture.png", "-o", tmp_path / "out"], 0, str(tmp_path / "out" / "picture.png")),
         (["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"], 2, "colorstudy[video]"),
         (["data", "photos"], 2, "colorstudy[photos]"),
-        (["data", "bsds500"], 2, "colorstudy[photos]"),
+        (["data", "kodak"], 2, "colorstudy[photos]"),
         (["train", "dahl", "--data", tmp_path / "many", "-o", tmp_path / "run"], 2, "colorstudy[pretrained]"),
         (["trial", "serve", tmp_path / "page"], 2, "colorstudy[trial]"),
         (["weights", "zhang", "-o", tmp_path / "weights"], 2, "colorstudy[photos]"),
@@ -397,7 +397,7 @@ def test_a_wheel_holds_all_that_the_package_reads(tmp_path):
     files = {path.relative_to(source).as_posix() for path in (source / "colorstudy").rglob("*") if path.is_file()}
     assert held == files
     kinds = {Path(name).suffix or Path(name).name for name in held}
-    assert kinds >= {".py", ".pyi", ".typed", ".safetensors", ".csv", ".css", ".html", ".js", ".md", ".txt"}
+    assert kinds >= {".py", ".pyi", ".typed", ".safetensors", ".csv", ".xz", ".css", ".html", ".js", ".md", ".txt"}
 
 
 # --- make and the hooks -----------------------------------------------------------------------------------------------

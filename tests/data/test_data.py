@@ -326,6 +326,29 @@ def test_bank_is_read_only_and_its_splits_are_slices(tmp_path):
             assert np.array_equal(image, fit(picture(seed=int(name[:2])), 16))
 
 
+def test_a_bank_holds_train_then_val_then_test(tmp_path):
+    wanted = ["test", "val", "train", "val", "train", "test", "train"]
+    sources = [(f"{i}.png", save(tmp_path / f"{i}.png", picture(seed=i)), split) for i, split in enumerate(wanted)]
+    bank = builds.build("bank", sources, 16, tmp_path / "cache")
+    assert bank.split == ("train",) * 3 + ("val",) * 2 + ("test",) * 2
+    parts = {"train": ("2.png", "4.png", "6.png"), "val": ("1.png", "3.png"), "test": ("0.png", "5.png")}
+    assert bank.names == sum(parts.values(), ())
+    for split, names in parts.items():
+        part = getattr(bank, split)
+        assert part.names == names and part.split == (split,) * len(names)
+        for name, image in zip(names, part.images, strict=True):
+            assert np.array_equal(image, fit(picture(seed=int(name[0])), 16))
+    assert len({bank.hash, *(getattr(bank, split).hash for split in parts)}) == 4
+    assert {split: bank.summary()[split] for split in parts} == {"train": 3, "val": 2, "test": 2}
+    assert bank.only(["3.png", "0.png"]).split == ("val", "test")
+    rest = builds.build("rest", [one for one in sources if one[2] != "val"], 16, tmp_path / "cache")
+    with pytest.raises(ValueError, match=r"^rest: expected at least one val picture, got none among 5"):
+        rest.val  # noqa: B018
+    grey = save(tmp_path / "grey.png", picture()[..., :1].repeat(3, 2))
+    with pytest.raises(ValueError, match=r"^bank: expected at least one val picture, got none among 1 in colour"):
+        builds.build("bank", [sources[0], ("grey.png", grey, "val")], 16, tmp_path / "cache")
+
+
 def test_adding_or_renaming_a_file_moves_no_other(tmp_path):
     root = tree(tmp_path / "mine")
     before = folder(root, 16, cache_dir=tmp_path / "cache")
@@ -407,7 +430,7 @@ def test_build_checks_its_arguments(tmp_path):
     for sources, size, message in [
         ([], 8, "sources: expected at least one file"),
         ([("a", path, "train")], 0, "size: expected a positive integer, got 0"),
-        ([("a", path, "valid")], 8, "split: expected 'train', 'test' or a probability, got 'valid'"),
+        ([("a", path, "valid")], 8, r"split: expected one of \('train', 'val', 'test'\) or a probability, got 'valid'"),
         ([("a", path, 1.5)], 8, "split: expected"),
         ([("a", path, "train"), ("a", path, "test")], 8, "sources: expected unique names"),
     ]:
@@ -651,6 +674,6 @@ def test_load(tmp_path, monkeypatch):
     assert load(str(tmp_path / "mine"), size=16).name == "mine"
     monkeypatch.setattr(data, "photos", lambda **options: options)
     assert load("photos", size=16) == {"size": 16}
-    known = r"\['photos', 'bsds500'\]"
+    known = r"\['photos', 'photos16k', 'scenes', 'kodak', 'bsds300'\]"
     with pytest.raises(ValueError, match=rf"source: expected one of {known} or the path of a folder of .* 'imagenet'"):
         load("imagenet")
