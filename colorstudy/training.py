@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock
+from torch import nn
 from tqdm.auto import tqdm
 
 from colorstudy import runs
 from colorstudy._checks import require
-from colorstudy._distributed import ends_with_the_others, fabric_of, rank_zero_first, share_batch_norms
+from colorstudy._distributed import fabric_of, rank_zero_first
 from colorstudy._files import sha256
 from colorstudy._provenance import code_hash, provenance
 from colorstudy.data import ImageBank, batch
@@ -83,8 +84,8 @@ def fit(
 
     `out_dir` is the run folder, made if needed, and returned. Where it holds a run of another method, config, data or
     code, that is refused with a ``ValueError`` that names the difference, unless `overwrite`. `start` is a finished run
-    of the method that `method` starts from, if it does (`Method.start`). If another process of the run ends, that is a
-    ``ConnectionError``; a loss that is no longer finite, a ``FloatingPointError``. The last checkpoint stays.
+    of the method that `method` starts from, if it does (`Method.start`). A loss that is no longer finite is a
+    ``FloatingPointError``. However a run ends, its last checkpoint is whole; torchrun ends all processes if one dies.
     """
     method, out_dir = get(method), Path(out_dir)
     require(not method.decodes, "method", f"one to train, as {method.name} decodes {method.decodes}", method.name)
@@ -98,7 +99,7 @@ def fit(
     expected = f"a multiple of the {world_size} processes"
     require(config.batch_size % world_size == 0, "batch_size", expected, config.batch_size)
     fabric.launch()
-    rank_zero_first(lambda: out_dir.mkdir(parents=True, exist_ok=True))
+    out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock") if fabric.is_global_zero else nullcontext():
         description: dict[str, Any] = {"method": asdict(method), "config": config.identity()}
         description |= {
@@ -113,7 +114,7 @@ def fit(
         threads = torch.get_num_threads()
         torch.set_num_threads(config.threads or threads)
         try:
-            with torch.random.fork_rng(), nullcontext() if world_size == 1 else ends_with_the_others(out_dir):
+            with torch.random.fork_rng():
                 _train(fabric, method, data, config, began, out_dir)
         finally:
             torch.set_num_threads(threads)
@@ -129,7 +130,7 @@ def _train(
     if start is not None:
         model.start_from(start)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        share_batch_norms(model.network)
+        model.network = nn.SyncBatchNorm.convert_sync_batchnorm(model.network)
     for kernel in (p for p in model.network.parameters() if p.ndim == 4):  # in the layout that devices prefer
         kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
