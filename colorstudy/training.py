@@ -91,9 +91,10 @@ def fit(
     require(not method.decodes, "method", f"one to train, as {method.name} decodes {method.decodes}", method.name)
     side = data.images.shape[1]
     require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
+    began = None if start is None else Model.load(Path(start) / runs.WEIGHTS)
     wanted = f"a finished run of {method.start}" if method.start else f"none, as {method.name} starts from none"
-    require((start is not None) == bool(method.start), "start", wanted, "none" if start is None else str(start))
-    began = None if start is None else _model_of(start, method.start)
+    got = began.method.name if began else "none"
+    require(got == (method.start or "none"), "start", wanted, got)
     fabric = fabric_of(config.accelerator, config.precision)
     world_size = fabric.world_size
     expected = f"a multiple of the {world_size} processes"
@@ -171,23 +172,13 @@ def _train(
             raise FloatingPointError(f"{out_dir}: the loss is no longer finite before step {step}; {advice}")
         if writes:
             runs.log(out_dir, step - len(found), found, rates)
-            runs.save_checkpoint(out_dir, runs.Progress(step, seconds), model, optimizer, schedule)
+            runs.save_checkpoint(out_dir, step, seconds, model, optimizer, schedule)
         speed, mean = len(found) * config.batch_size / (time.perf_counter() - started), sum(found) / len(found)
         fabric.print(f"{out_dir.name}: step {step}/{config.steps}  loss {mean:.4f}  {speed:.0f} images/s", flush=True)
     bar.close()
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "provenance": provenance()}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
     rank_zero_first(lambda: runs.finish(out_dir, model, summary))
-
-
-def _model_of(start: str | Path, method: str) -> Model:
-    """The trained model of the finished run `start`, which is to be one of `method`."""
-    path = Path(start) / runs.WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"start: expected a finished run of {method}, found no {path}")
-    model = Model.load(path)
-    require(model.method.name == method, "start", f"a run of {method}", f"one of {model.method.name}")
-    return model
 
 
 def _decayed_apart(model: Model, weight_decay: float) -> list[dict[str, Any]]:
