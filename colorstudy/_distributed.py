@@ -1,7 +1,6 @@
-"""Training by several processes, as torchrun starts them: how they are set up, agree, and end together."""
+"""Training by several processes, as torchrun starts them: how they are set up, and end together."""
 
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch.distributed as dist
@@ -25,22 +24,6 @@ def fabric_of(accelerator: str, precision: str) -> "Fabric":
     except (RuntimeError, ValueError) as error:
         got = f"{accelerator=}, {precision=}"
         raise ValueError(f"config: expected a device and a precision of this machine, got {got}: {error}") from None
-
-
-def rank_zero_first(call: Callable[[], Any]) -> Any:
-    """The result of `call` in the first process, for all; if it raises there, all raise the same."""
-    if not dist.is_initialized():
-        return call()
-    answer: list[Any] = [None, None]
-    if dist.get_rank() == 0:
-        try:
-            answer[0] = call()
-        except Exception as error:
-            answer[1] = error
-    dist.broadcast_object_list(answer)
-    if answer[1] is not None:
-        raise answer[1]
-    return answer[0]
 
 
 def leave() -> None:

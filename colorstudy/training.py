@@ -7,7 +7,7 @@ the first of them does all writing. In batch norm each process of a CPU run norm
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from colorstudy import runs
 from colorstudy._checks import require
-from colorstudy._distributed import fabric_of, rank_zero_first
+from colorstudy._distributed import fabric_of
 from colorstudy._files import sha256
 from colorstudy._provenance import code_hash, provenance
 from colorstudy.data import ImageBank, batch
@@ -31,9 +31,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def _incidental(default: Any) -> Any:
-    """A setting that does not change what is learned (beyond rounding), so that a run may resume with another."""
-    return field(default=default, metadata={"incidental": True})
+# Settings that do not change what is learned (beyond rounding), so that a run may resume with others.
+_INCIDENTAL = ("interval", "accelerator", "threads")
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,9 @@ class TrainConfig:
     weight_decay: float = 1e-2  # of kernels only
     seed: int = 0  # of the weights, the batches and the augmentation
     precision: str = "32-true"  # as Lightning Fabric names it, as is the accelerator: "bf16-mixed", ...
-    interval: int = _incidental(100)  # steps between two checkpoints
-    accelerator: str = _incidental("auto")  # a GPU where there is one
-    threads: int = _incidental(0)  # of the processor, on which the bits depend; 0 for torch's own choice
+    interval: int = 100  # steps between two checkpoints
+    accelerator: str = "auto"  # a GPU where there is one
+    threads: int = 0  # of the processor, on which the bits depend; 0 for torch's own choice
 
     def __post_init__(self) -> None:
         at_least = {"steps": 1, "batch_size": 1, "crop": 1, "interval": 1, "seed": 0, "threads": 0}
@@ -63,7 +62,7 @@ class TrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is learned."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("incidental")}
+        return {name: value for name, value in asdict(self).items() if name not in _INCIDENTAL}
 
 
 def fit(
@@ -103,13 +102,11 @@ def fit(
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock") if fabric.is_global_zero else nullcontext():
         description: dict[str, Any] = {"method": asdict(method), "config": config.identity()}
-        description |= {
-            "data": {"name": data.name, "hash": data.hash},
-            "code": code_hash(__name__, method.network, method.target),
-        }
+        description["data"] = {"name": data.name, "hash": data.hash}
+        description["code"] = code_hash(__name__, method.network, method.target)
         if start is not None:
             description["start"] = sha256(Path(start) / runs.WEIGHTS)[:16]
-        if rank_zero_first(lambda: runs.claim(out_dir, description, overwrite)):
+        if fabric.broadcast(fabric.is_global_zero and runs.claim(out_dir, description, overwrite)):
             fabric.print(f"{out_dir.name}: already trained", flush=True)
             return out_dir
         threads = torch.get_num_threads()
@@ -178,7 +175,9 @@ def _train(
     bar.close()
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "provenance": provenance()}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    rank_zero_first(lambda: runs.finish(out_dir, model, summary))
+    if writes:
+        runs.finish(out_dir, model, summary)
+    fabric.barrier()  # what all return is there
 
 
 def _decayed_apart(model: Model, weight_decay: float) -> list[dict[str, Any]]:
