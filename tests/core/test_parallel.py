@@ -156,7 +156,7 @@ def test_another_number_of_processes_goes_on(train, tmp_path):
     _wait_for(lambda: (out / "checkpoint.pt").exists() or running.poll() is not None)
     assert running.poll() is None, running.communicate()[0]
     os.kill(_rank(running.pid, 1), signal.SIGKILL)
-    output, _ = running.communicate(timeout=120)
+    output, _ = running.communicate(timeout=300)
     assert running.returncode != 0
     assert "Signal 9 (SIGKILL)" in output  # torchrun says which one
     assert not (out / "train.json").exists()
@@ -176,9 +176,9 @@ def test_another_number_of_processes_goes_on(train, tmp_path):
 
 
 def _wait_for(condition):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.1)
     assert condition()
 
 
