@@ -5,6 +5,7 @@ the first of them does all writing. In batch norm each process of a CPU run norm
 """
 
 import math
+import os
 import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -13,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from filelock import FileLock
 from torch import nn
 from tqdm.auto import tqdm
 
 from colorstudy import runs
 from colorstudy._checks import require
-from colorstudy._distributed import fabric_of
 from colorstudy._files import sha256
 from colorstudy._provenance import code_hash, provenance
 from colorstudy.data import ImageBank, batch
@@ -29,7 +30,6 @@ from colorstudy.model import Model
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
 
 # Settings that do not change what is learned (beyond rounding), so that a run may resume with others.
 _INCIDENTAL = ("interval", "accelerator", "threads")
@@ -94,7 +94,7 @@ def fit(
     wanted = f"a finished run of {method.start}" if method.start else f"none, as {method.name} starts from none"
     got = began.method.name if began else "none"
     require(got == (method.start or "none"), "start", wanted, got)
-    fabric = fabric_of(config.accelerator, config.precision)
+    fabric = _fabric_of(config.accelerator, config.precision)
     world_size = fabric.world_size
     expected = f"a multiple of the {world_size} processes"
     require(config.batch_size % world_size == 0, "batch_size", expected, config.batch_size)
@@ -117,6 +117,30 @@ def fit(
         finally:
             torch.set_num_threads(threads)
     return out_dir
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, once all are done: its threads may abort a process that ends first."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def _fabric_of(accelerator: str, precision: str) -> "Fabric":
+    """Fabric for the processes of torchrun; a ``ValueError`` if this machine lacks the device or the precision."""
+    from lightning_fabric import Fabric  # seconds, which those who only colour pictures need not wait for
+    from lightning_fabric.strategies import DDPStrategy
+
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    machines = int(os.environ.get("WORLD_SIZE", devices)) // devices
+    places: dict[str, Any] = {"devices": devices, "num_nodes": machines}
+    if devices * machines > 1:  # a network for every cluster of pictures, as Cheng et al. have, may see none of a batch
+        places["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    try:
+        return Fabric(accelerator=accelerator, precision=precision, **places)  # type: ignore[arg-type]  # any text
+    except (RuntimeError, ValueError) as error:
+        got = f"{accelerator=}, {precision=}"
+        raise ValueError(f"config: expected a device and a precision of this machine, got {got}: {error}") from None
 
 
 def _train(
