@@ -43,8 +43,6 @@ def joint_bilateral(
     require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
     same = lightness.shape[-2:] == chroma.shape[-2:] and len(lightness) == len(chroma)
     require(same, "lightness", f"batch and size of chroma, {tuple(chroma.shape)}", tuple(lightness.shape))
-    require(sigma_space > 0, "sigma_space", "a width > 0", sigma_space)
-    require(sigma_lightness > 0, "sigma_lightness", "a width > 0", sigma_lightness)
     height, width = chroma.shape[-2:]
     radius = math.ceil(2 * sigma_space)
     total, weight = torch.zeros_like(chroma), torch.zeros_like(lightness)
