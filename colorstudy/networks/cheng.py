@@ -32,8 +32,6 @@ class Cheng(LightnessNetwork):
         self, out_channels: int, *, patch: bool = True, daisy: bool = True, semantic: bool = True, clusters: int = 4
     ) -> None:
         super().__init__(stride=1, cell=16)
-        require(patch or daisy or semantic, "patch, daisy, semantic", "one of them at least", "none")
-        require(clusters >= 1, "clusters", "a number >= 1", clusters)
         self.patch, self.daisy, self.semantic = patch, daisy, semantic
         self.trunk = Trunk(imagenet=False) if semantic or clusters > 1 else None
         depth = self.trunk.channels[3] if self.trunk else 0

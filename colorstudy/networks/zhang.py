@@ -6,7 +6,6 @@ Layers and names are those of the authors' ``eccv16`` in PyTorch; `colorstudy.ex
 import torch
 from torch import nn
 
-from colorstudy._checks import require
 from colorstudy.bins import ColorBins
 from colorstudy.networks._layers import LightnessNetwork, convs
 
@@ -21,7 +20,6 @@ class Zhang(LightnessNetwork):
 
     def __init__(self, out_channels: int, width: float = 1.0) -> None:
         super().__init__(stride=4, cell=8)
-        require(width > 0, "width", "a number > 0", width)
         w64, w128, w256, w512 = (max(1, round(width * channels)) for channels in (64, 128, 256, 512))
         self.model1 = _block(1, w64, w64, stride=2)
         self.model2 = _block(w64, w128, w128, stride=2)
