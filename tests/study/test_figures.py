@@ -97,7 +97,9 @@ def test_a_table_stands_beside_the_published_one(scores):
     assert table["ours"].tolist() == ["", "gray", "", "", "", "", "l2-ft", "", "", "ours"]
     gray = table.iloc[1]
     assert (
-        gray["AuC"].startswith("50.6 [50.1, 51.1]") and gray["AuC, theirs"] == 89.1 and (gray["seeds"], gray["images"]) == (2, 10)
+        gray["AuC"].startswith("50.6 [50.1, 51.1]")
+        and gray["AuC, theirs"] == 89.1
+        and (gray["seeds"], gray["images"]) == (2, 10)
     )
 
 
