@@ -10,7 +10,7 @@ import torch
 from colorstudy import prior
 from colorstudy._checks import require, require_choice
 from colorstudy.bins import ColorBins
-from colorstudy.color import merge, split, srgb_to_lab, to_tensor, to_uint8
+from colorstudy.color import merge, split, to_tensor, to_uint8
 from colorstudy.data import ImageBank
 from colorstudy.metrics import per_image
 
@@ -73,23 +73,15 @@ def per_bin(labels: torch.Tensor, floor: int, count: int) -> torch.Tensor:
 
 
 @lru_cache(maxsize=2)
-def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor], torch.Tensor]:
-    """The bins, the weights of pixels of each by name, and which are `rare`, kept: many colorizers meet one bank.
+def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
+    """The bins, and the weights of pixels of each by name, kept: many colorizers meet one bank.
 
     Counted over all of it, so that every bin of a test pixel occurs and it doesn't matter which pictures are scored.
     """
     bins = ColorBins.in_gamut()
     counts = prior.count(bank.images, bins)
     half = prior.rebalancing_weights(prior.smooth(counts, bins)).float()
-    return bins, {"rebalanced": inverse_frequency(counts, bins), "half": half}, rare(counts)
-
-
-def rare(counts: torch.Tensor, share: float = 0.05) -> torch.Tensor:
-    """Which bins are rare: the least frequent ones that together hold at most `share` of `counts` (Q,); bool (Q,)."""
-    ascending, order = counts.sort(stable=True)
-    found = torch.zeros(len(counts), dtype=torch.bool)
-    found[order] = ascending.cumsum(0) <= share * counts.sum()
-    return found
+    return bins, {"rebalanced": inverse_frequency(counts, bins), "half": half}
 
 
 def evaluate(
@@ -104,16 +96,15 @@ def evaluate(
     """Scores of every picture of the `subset` "test" or "train" of `bank`, coloured from its own lightness.
 
     If `most` is given, of no more pictures than that, evenly spaced. The table is indexed by ``image``, with the
-    columns of `metrics.per_image`, and ``rare`` and ``rare_true``: the share of pixels whose colour, predicted or true,
-    is among the `rare` ones of the bank. Weights are "rebalanced", the `inverse_frequency` in the bank; "half", those
-    of a rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures,
-    or a quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
+    columns of `metrics.per_image`. Weights are "rebalanced", the `inverse_frequency` in the bank; "half", those of a
+    rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures, or a
+    quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
     """
     require_choice(subset, ("test", "train"), "subset")
     require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
     require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
     pictures = bank.test if subset == "test" else bank.train
-    bins, weights, is_rare = _reference(bank)
+    bins, weights = _reference(bank)
     chosen = np.linspace(0, len(pictures) - 1, min(most or len(pictures), len(pictures))).round().astype(int)
     shown = pictures.images[chosen]
     true_bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(shown)])  # (N, H, W)
@@ -123,10 +114,6 @@ def evaluate(
         some = slice(start, start + batch_size)
         true, labels = to_tensor(shown[some]), true_bins[some].long()
         colored = colorizer.colorize(true).to(true.dtype)
-        labs = srgb_to_lab(colored), srgb_to_lab(true)
-        shares = {"rare": is_rare[bins.nearest(labs[0][:, 1:])], "rare_true": is_rare[labels]}
-        counting = {name: weight[labels] for name, weight in weights.items()}
-        means = {name: share.float().mean((1, 2)) for name, share in shares.items()}
-        parts.append(per_image(colored, true, counting, labs) | means)
+        parts.append(per_image(colored, true, {name: weight[labels] for name, weight in weights.items()}))
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
     return table.set_axis(pd.Index([pictures.names[i] for i in chosen], name="image"))

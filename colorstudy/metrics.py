@@ -156,18 +156,16 @@ def roughness(lab_chroma: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def per_image(
-    pred_rgb: Tensor, true_rgb: Tensor, weights: Mapping[str, Tensor] = {}, labs: tuple[Tensor, Tensor] | None = None
-) -> dict[str, Tensor]:
+def per_image(pred_rgb: Tensor, true_rgb: Tensor, weights: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
     """Every score (B,) of coloured pictures: the columns of the per-image table.
 
     Of sRGB (B, 3, H, W) in [0, 1], at least 11 x 11 pixels: auc, rmse, psnr, ssim, ciede2000; colorfulness, chroma and
     roughness of the prediction, and with ``_true`` of the truth; tail_hits, tail_weight, and ``<name>_hits``,
     ``<name>_weight`` for each of `weights` by name (B, H, W), what each pixel counts (see `auc_parts`). The ab scores
-    are of the picture as shown, so inside of the gamut. `labs`: both in CIELAB (B, 3, H, W), where it is known.
+    are of the picture as shown, so inside of the gamut.
     """
     pred_rgb, true_rgb = _pair(pred_rgb, true_rgb, 3, ("pred_rgb", "true_rgb"), unit=True)
-    pred_lab, true_lab = labs or (color.srgb_to_lab(pred_rgb), color.srgb_to_lab(true_rgb))
+    pred_lab, true_lab = color.srgb_to_lab(pred_rgb), color.srgb_to_lab(true_rgb)
     pred, true = pred_lab[:, 1:], true_lab[:, 1:]
     scores = {"auc": auc(pred, true), "rmse": rmse(pred, true)}
     scores |= {"psnr": psnr(pred_rgb, true_rgb), "ssim": ssim(pred_rgb, true_rgb)}

@@ -1,10 +1,9 @@
 """How often the intervals of `study.intervals` hold the truth, in simulated studies whose truth is known.
 
-``python -m colorstudy.experiments.coverage results/coverage`` writes the table, in minutes.
+``python -m colorstudy.experiments.coverage results/coverage`` writes the table.
 """
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ RATIOS = (0.0, 0.5, 1.0, 1.7, 3.0)  # standard error of the mean over seeds, by 
 
 
 def coverage(
-    seeds: int, images: int, ratio: float, noise: float, weights: float = 0.0, *, studies: int = 4000, seed: int = 0
+    seeds: int, images: int, ratio: float, noise: float, weights: float = 0.0, *, studies: int = 10000
 ) -> dict[str, float]:
     """The share of `studies` whose 95 % interval holds the true score, which is 0.
 
@@ -24,27 +23,21 @@ def coverage(
     standard errors of their means are in `ratio`; and one of both, of standard deviation `noise`. Images have weights
     whose logarithm is normal, of standard deviation `weights`.
     """
-    rng = np.random.default_rng(seed)
-    names = [f"{i}" for i in range(studies)]
-    shape = (seeds, images, studies)
-    of_seed = ratio * np.sqrt(seeds / images) * rng.standard_normal((seeds, 1, studies))
-    score = of_seed + rng.standard_normal((1, images, studies)) + noise * rng.standard_normal(shape)
+    rng, shape = np.random.default_rng(0), (seeds, images, studies)
+    score = ratio * np.sqrt(seeds / images) * rng.standard_normal((seeds, 1, studies))
+    score = score + rng.standard_normal((1, images, studies)) + noise * rng.standard_normal(shape)
     weight = np.broadcast_to(np.exp(weights * rng.standard_normal((images, studies))), shape)
     index = pd.MultiIndex.from_product([range(seeds), range(images)], names=["seed", "image"])
-    columns = [pd.DataFrame((weight * score).reshape(-1, studies), index, names)]
-    columns.append(pd.DataFrame(weight.reshape(-1, studies), index, [f"weight {name}" for name in names]))
-    found = intervals(pd.concat(columns, axis=1).reset_index(), {name: (name, f"weight {name}") for name in names})
+    columns = np.concatenate([weight * score, weight], axis=2).reshape(seeds * images, -1)
+    names = [f"{kind}{i}" for kind in ("hits", "weight") for i in range(studies)]
+    scores = {f"{i}": (f"hits{i}", f"weight{i}") for i in range(studies)}
+    found = intervals(pd.DataFrame(columns, index, names).reset_index(), scores)
     about = {"seeds": seeds, "images": images, "ratio": ratio, "noise": noise, "effective": found["effective"].median()}
     return about | {"studies": studies, "coverage": ((found["low"] <= 0) & (found["high"] >= 0)).mean()}
 
 
-def main(arguments: Sequence[str]) -> None:
+if __name__ == "__main__":
     cases = [(3, images, ratio, noise, 0.0) for images in (24, 200) for noise in (0.3, 1.0, 3.0) for ratio in RATIOS]
     cases += [(seeds, 200, ratio, 1.0, 0.0) for seeds in (2, 5) for ratio in RATIOS]
     cases += [(seeds, 200, ratio, 1.0, 2.0) for seeds in (1, 3) for ratio in RATIOS[: 4 * seeds - 3]]
-    rows = [coverage(*case, studies=10000) for case in cases]
-    tables.save(pd.DataFrame(rows), arguments[0])
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    tables.save(pd.DataFrame([coverage(*case) for case in cases]), sys.argv[1])

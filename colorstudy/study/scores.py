@@ -26,9 +26,8 @@ SCORES: Scores = {
     "chroma_error": ("chroma", "chroma_true", 1.0),
     "auc_tail": ("tail_hits", "tail_weight"),
     "roughness": ("roughness", "chroma"),
-    "rare_share": ("rare", None),
 }
-"""The set-level scores of the study; weights of an AuC and `rare` are those of `evaluation.evaluate`. `auc_tail` is of
+"""The set-level scores of the study; the weights of an AuC are those of `evaluation.evaluate`. `auc_tail` is of
 vivid pixels alone (`metrics.TAIL`); `chroma_error` is paleness or overcolouring; `roughness` is relative to the chroma,
 so that a vivid picture is not rough for being vivid."""
 

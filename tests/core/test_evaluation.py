@@ -9,7 +9,7 @@ from PIL import Image
 from colorstudy.bins import ColorBins
 from colorstudy.color import split, to_tensor
 from colorstudy.data import ImageBank
-from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency, rare
+from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency
 from colorstudy.prior import count, rebalancing_weights, smooth
 from colorstudy.study.scores import SCORES, aggregate
 
@@ -52,15 +52,9 @@ def test_the_table_has_a_row_a_test_picture(bank):
     columns = {"auc", "rmse", "psnr", "ssim", "ciede2000", "colorfulness", "colorfulness_true", "chroma", "chroma_true"}
     columns |= {"rebalanced_hits", "rebalanced_weight", "tail_hits", "tail_weight", "roughness", "roughness_true"}
     columns |= {"macro_hits", "macro_weight", "half_hits", "half_weight"}
-    assert set(table.columns) == columns | {"rare", "rare_true"}
+    assert set(table.columns) == columns
     assert table.dtypes.map(lambda dtype: dtype.kind == "f").all() and np.isfinite(table).all(axis=None)
     assert set(aggregate(table).index) == set(SCORES)
-
-
-def test_rare_bins_hold_at_most_their_share():
-    counts = torch.tensor([50, 3, 0, 40, 2, 5])
-    assert rare(counts).tolist() == [False, True, True, False, True, False]
-    assert rare(counts, 0.1).tolist() == [False, True, True, False, True, True]
 
 
 def test_a_subset_may_be_thinned_evenly(bank):
@@ -179,14 +173,14 @@ def test_inverse_frequency_is_that_of_the_smoothed_counts(bank):
 
 
 def test_frequencies_are_of_the_whole_bank(bank):
-    """A training picture counts in the weights of the test pictures, and in which of their colours are rare."""
+    """A training picture counts in the weights of the test pictures."""
     changed = bank.images.copy()
     changed[0] = bank.test.images[0]
     other = ImageBank(bank.name, changed, bank.names, bank.split, bank.hash, {}, ())
     table, expected = evaluate(Gray(), other), evaluate(Gray(), bank)
-    for column in ("rebalanced_weight", "rare_true"):
+    for column in ("rebalanced_weight", "half_weight"):
         assert not np.allclose(table[column], expected[column])
-    pd.testing.assert_series_equal(table["auc"], expected["auc"])
+    pd.testing.assert_frame_equal(table[["auc", "macro_weight"]], expected[["auc", "macro_weight"]])
 
 
 class Shifted:
