@@ -186,14 +186,14 @@ def _evaluate(options: argparse.Namespace) -> int:
     from colorstudy._files import replacing
     from colorstudy.data import load
     from colorstudy.evaluation import evaluate
-    from colorstudy.study.bootstrap import bootstrap
+    from colorstudy.study.intervals import intervals
     from colorstudy.study.scores import scores_in
 
     table = evaluate(_colorizer(options.model), load(options.data, size=options.size))
     if options.csv:
         with replacing(options.csv) as temporary:
             table.to_csv(temporary)
-    scores = bootstrap(table.reset_index().assign(seed=0), scores_in(table))[["mean", "low", "high"]]
+    scores = intervals(table.reset_index().assign(seed=0), scores_in(table))[["mean", "low", "high"]]
     print(scores.to_string(float_format="{:.4f}".format))
     return 0
 

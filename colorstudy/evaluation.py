@@ -10,7 +10,7 @@ import torch
 from colorstudy import prior
 from colorstudy._checks import require, require_choice
 from colorstudy.bins import ColorBins
-from colorstudy.color import merge, split, srgb_to_lab, to_tensor, to_uint8
+from colorstudy.color import merge, split, to_tensor, to_uint8
 from colorstudy.data import ImageBank
 from colorstudy.data.bank import SPLITS
 from colorstudy.metrics import per_image
@@ -62,46 +62,59 @@ def inverse_frequency(counts: torch.Tensor, bins: ColorBins) -> torch.Tensor:
     return prior.rebalancing_weights(p.clamp(min=1e-12), lam=0).float()
 
 
+def per_bin(labels: torch.Tensor, floor: int, count: int) -> torch.Tensor:
+    """How much a pixel of each true bin counts in the macro AuC: float32 (`count`,), of true bins `labels` (N, H, W).
+
+    By 1 / the pixels of its bin: every bin seen in at least `floor` pictures counts the same, others not
+    at all. Scaled to a mean of 1 over the pixels; all 0 if no bin is seen that often.
+    """
+    pixels = torch.stack([torch.bincount(picture.flatten(), minlength=count) for picture in labels])  # (N, Q)
+    common = (pixels > 0).sum(0) >= floor
+    return torch.where(common, pixels.sum() / (common.sum() * pixels.sum(0)), 0).float()
+
+
 @lru_cache(maxsize=2)
-def _reference(bank: ImageBank) -> tuple[ColorBins, torch.Tensor, torch.Tensor]:
-    """The bins, their `inverse_frequency` and which are `rare`, kept: many colorizers meet one bank.
+def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
+    """The bins, and the weights of pixels of each by name, kept: many colorizers meet one bank.
 
     Counted over all of it, so that every bin of a test pixel occurs and it doesn't matter which pictures are scored.
     """
     bins = ColorBins.in_gamut()
     counts = prior.count(bank.images, bins)
-    return bins, inverse_frequency(counts, bins), rare(counts)
-
-
-def rare(counts: torch.Tensor, share: float = 0.05) -> torch.Tensor:
-    """Which bins are rare: the least frequent ones that together hold at most `share` of `counts` (Q,); bool (Q,)."""
-    ascending, order = counts.sort(stable=True)
-    found = torch.zeros(len(counts), dtype=torch.bool)
-    found[order] = ascending.cumsum(0) <= share * counts.sum()
-    return found
+    half = prior.rebalancing_weights(prior.smooth(counts, bins)).float()
+    return bins, {"rebalanced": inverse_frequency(counts, bins), "half": half}
 
 
 def evaluate(
-    colorizer: ColorizerLike, bank: ImageBank, subset: str = "test", *, most: int | None = None, batch_size: int = 16
+    colorizer: ColorizerLike,
+    bank: ImageBank,
+    subset: str = "test",
+    *,
+    most: int | None = None,
+    floor: int | None = None,
+    batch_size: int = 16,
 ) -> pd.DataFrame:
     """Scores of every picture of the `subset` "test", "val" or "train" of `bank`, coloured from its own lightness.
 
     If `most` is given, of no more pictures than that, evenly spaced. The table is indexed by ``image``, with the
-    columns of `metrics.per_image`, and ``rare`` and ``rare_true``: the share of pixels whose colour, predicted or true,
-    is among the `rare` ones of the bank. `study.scores.aggregate` makes set-level scores of it.
+    columns of `metrics.per_image`. Weights are "rebalanced", the `inverse_frequency` in the bank; "half", those of a
+    rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures, or a
+    quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
     """
     require_choice(subset, SPLITS, "subset")
     require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
+    require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
     pictures: ImageBank = getattr(bank, subset)
-    bins, weights, is_rare = _reference(bank)
+    bins, weights = _reference(bank)
     chosen = np.linspace(0, len(pictures) - 1, min(most or len(pictures), len(pictures))).round().astype(int)
+    shown = pictures.images[chosen]
+    true_bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(shown)])  # (N, H, W)
+    weights = weights | {"macro": per_bin(true_bins, floor or min(50, -(-len(chosen) // 4)), len(bins))}
     parts: list[dict[str, torch.Tensor]] = []
     for start in range(0, len(chosen), batch_size):
-        true = to_tensor(pictures.images[chosen[start : start + batch_size]])
+        some = slice(start, start + batch_size)
+        true, labels = to_tensor(shown[some]), true_bins[some].long()
         colored = colorizer.colorize(true).to(true.dtype)
-        labs = srgb_to_lab(colored), srgb_to_lab(true)
-        given, labels = (bins.nearest(lab[:, 1:]) for lab in labs)
-        shares = {"rare": is_rare[given].float().mean((1, 2)), "rare_true": is_rare[labels].float().mean((1, 2))}
-        parts.append(per_image(colored, true, weights[labels], labs) | shares)
+        parts.append(per_image(colored, true, {name: weight[labels] for name, weight in weights.items()}))
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
     return table.set_axis(pd.Index([pictures.names[i] for i in chosen], name="image"))

@@ -5,7 +5,7 @@ float32. Wrong shapes and values out of range are a ``TypeError`` or a ``ValueEr
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -156,18 +156,16 @@ def roughness(lab_chroma: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def per_image(
-    pred_rgb: Tensor, true_rgb: Tensor, weights: Tensor | None = None, labs: tuple[Tensor, Tensor] | None = None
-) -> dict[str, Tensor]:
+def per_image(pred_rgb: Tensor, true_rgb: Tensor, weights: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
     """Every score (B,) of coloured pictures: the columns of the per-image table.
 
     Of sRGB (B, 3, H, W) in [0, 1], at least 11 x 11 pixels: auc, rmse, psnr, ssim, ciede2000; colorfulness, chroma and
-    roughness of the prediction, and with ``_true`` of the truth; tail_hits, tail_weight, and with `weights` (B, H, W),
-    the inverse frequency of each pixel's true bin, also rebalanced_hits, rebalanced_weight (see `auc_parts`). The ab
-    scores are of the picture as shown, so inside of the gamut. `labs`: both in CIELAB (B, 3, H, W), where it is known.
+    roughness of the prediction, and with ``_true`` of the truth; tail_hits, tail_weight, and ``<name>_hits``,
+    ``<name>_weight`` for each of `weights` by name (B, H, W), what each pixel counts (see `auc_parts`). The ab scores
+    are of the picture as shown, so inside of the gamut.
     """
     pred_rgb, true_rgb = _pair(pred_rgb, true_rgb, 3, ("pred_rgb", "true_rgb"), unit=True)
-    pred_lab, true_lab = labs or (color.srgb_to_lab(pred_rgb), color.srgb_to_lab(true_rgb))
+    pred_lab, true_lab = color.srgb_to_lab(pred_rgb), color.srgb_to_lab(true_rgb)
     pred, true = pred_lab[:, 1:], true_lab[:, 1:]
     scores = {"auc": auc(pred, true), "rmse": rmse(pred, true)}
     scores |= {"psnr": psnr(pred_rgb, true_rgb), "ssim": ssim(pred_rgb, true_rgb)}
@@ -175,10 +173,8 @@ def per_image(
     for suffix, rgb, chroma in (("", pred_rgb, pred), ("_true", true_rgb, true)):
         scores[f"colorfulness{suffix}"] = colorfulness(rgb)
         scores[f"chroma{suffix}"], scores[f"roughness{suffix}"] = mean_chroma(chroma), roughness(chroma)
-    vivid = (_length(true) > TAIL).to(true)
-    scores["tail_hits"], scores["tail_weight"] = auc_parts(pred, true, weights=vivid)
-    if weights is not None:
-        scores["rebalanced_hits"], scores["rebalanced_weight"] = auc_parts(pred, true, weights=weights)
+    for name, counting in {"tail": (_length(true) > TAIL).to(true), **weights}.items():
+        scores[f"{name}_hits"], scores[f"{name}_weight"] = auc_parts(pred, true, weights=counting)
     return scores
 
 

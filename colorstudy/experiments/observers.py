@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from colorstudy import prior
 from colorstudy._checks import extra, require, require_choice
 from colorstudy.networks import Trunk, lite0
-from colorstudy.study.bootstrap import paired
+from colorstudy.study.intervals import paired
 
 with extra("study"):
     from sklearn.linear_model import LogisticRegression

@@ -13,6 +13,7 @@ from colorstudy._checks import extra, require
 from colorstudy._files import replacing
 from colorstudy.bins import ColorBins
 from colorstudy.color import merge
+from colorstudy.study.claims import VERDICTS
 from colorstudy.study.tables import LABELS
 
 with extra("study"):
@@ -136,19 +137,19 @@ def curves(
 
 
 def verdicts(ledger: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """How far each effect of `claims.ledger` is beyond its margin, in half widths of its interval; grey: within 1."""
+    """How far each effect of one table in `claims.ledger` is beyond its margin, in half widths of its interval."""
     words = "effect in the claimed direction, in half widths of its interval (12 or more: cut)"
     ax = _axes(ax, (9, 0.6 + 0.3 * len(ledger)), words)
     beyond = (ledger["effect"] - ledger["margin"]) * np.where(ledger["claimed"] == "above", 1, -1)
     shown = (2 * beyond / (ledger["high"] - ledger["low"])).clip(-12, 12)
     places = np.arange(len(ledger))[::-1]
-    for name, color in {"holds": "#2e7d4f", "fails": "#b3254a", "undecided": "0.6"}.items():
+    for name, color in zip(VERDICTS, ("#2e7d4f", "#a3cfb4", "0.6", "#b3254a")):
         mine = (ledger["verdict"] == name).to_numpy()
         ax.barh(places[mine], shown[mine], 0.6, color=color, label=f"{name}: {mine.sum()}")
     ax.axvspan(-1, 1, color="0.93", zorder=0)
     ax.axvline(0, color="0.3", lw=1)
     ax.set(yticks=places, yticklabels=ledger["test"], xlim=(-12.5, 12.5))
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
     return ax
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,63 +11,76 @@ from pandas import DataFrame
 from colorstudy._checks import extra, require, require_columns
 from colorstudy._files import table_of, write_text
 from colorstudy.methods import Variant
-from colorstudy.study.bootstrap import bootstrap, holm, paired
-from colorstudy.study.scores import SCORES, Scores
+from colorstudy.study.intervals import holm, intervals, paired
+from colorstudy.study.scores import SCORES, Scores, scores_in
 
 LABELS, SYSTEMS = (  # the scores in words; what each row of the table of systems is
     {row["name"]: row["words"] for row in table_of(__file__) if row["kind"] == kind} for kind in ("score", "system")
 )
-HEADLINE = [*LABELS][:9]  # the scores of the main table, up to chroma_ratio
+HEADLINE = [*LABELS][:11]  # the scores of the main table, up to chroma_ratio
 
 
-def intervals_by(table: DataFrame, keys: Sequence[str], scores: Scores, *, samples: int = 2000) -> DataFrame:
-    """Set-level scores of groups of a per-image table, with 95 % bootstrap intervals over images and seeds.
+def intervals_by(table: DataFrame, keys: Sequence[str], scores: Scores) -> DataFrame:
+    """Set-level scores of groups of a per-image table, with 95 % intervals over images and seeds.
 
-    A group has the same values of `keys` (nan is one, too); all are resampled with the same random numbers. The columns
-    are `keys`, ``score`` and those of `bootstrap`, a row for each group and score, in the order in which they come.
+    A group has the same values of `keys` (nan is one, too). The columns are `keys`, ``score`` and those of `intervals`,
+    a row for each group and score, in the order in which they come.
     """
     require_columns(table, keys, "table")
     require(len(table) > 0, "table", "at least one row", "none")
     groups = list(table.groupby(list(keys), sort=False, dropna=False))
     about = DataFrame([values for values, _ in groups for _ in scores], columns=list(keys))
-    found = pd.concat([bootstrap(group, scores, samples=samples) for _, group in groups])
+    found = pd.concat([intervals(group, scores) for _, group in groups])
     return about.join(found.rename_axis("score").reset_index())
 
 
 def wide(table: DataFrame) -> DataFrame:
-    """`intervals_by` with one row a group: its keys, ``seeds``, ``images``; ``<score>``, ``<score>_low``, ``_high``."""
-    keys = [*table.columns[: list(table).index("score")], "seeds", "images"]
+    """`intervals_by` with one row a group: its keys, ``seeds``, ``images``, ``over``, and the columns of each score.
+
+    These are ``<score>``, ``<score>_low``, ``<score>_high``, and ``<score>_effective`` of a weighted one.
+    """
+    keys = [*table.columns[: list(table).index("score")], "seeds", "images", *table.filter(["over"])]
     rows = []
     for values, group in table.groupby(keys, sort=False, dropna=False):
-        row = dict(zip(keys, values))
-        for score, mean, low, high in group[["score", "mean", "low", "high"]].itertuples(index=False):
-            row |= {score: mean, f"{score}_low": low, f"{score}_high": high}
+        row: dict[Any, Any] = dict(zip(keys, values))
+        for one in group.to_dict("records"):
+            row |= {one["score"]: one["mean"]} | {f"{one['score']}_{end}": one[end] for end in ("low", "high")}
+            if one.get("effective", np.nan) > 0:
+                row[f"{one['score']}_effective"] = one["effective"]
         rows.append(row)
     return DataFrame(rows)
 
 
 def main_table(
-    scores: DataFrame, methods: list[str], names: list[str] = HEADLINE, *, known: Scores = SCORES, samples: int = 2000
+    scores: DataFrame, methods: list[str], names: list[str] | None = None, *, known: Scores = SCORES
 ) -> DataFrame:
     """`wide` intervals of set-level scores, a row for each of `methods`; a ``ValueError`` if one has no scores.
 
-    `scores` are per image, as `grid.scores` gives them; `known` says what `names` mean.
+    `scores` are per image, as `grid.scores` gives them; `known` says what `names` mean, by default those of `HEADLINE`
+    that `scores` has. Where it has rows of gray, every AuC has its gain over that: ``<score>_gain``, ``_gain_low`` and
+    ``_gain_high``, of `paired`.
     """
+    names = [name for name in HEADLINE if name in scores_in(scores)] if names is None else names
     rows = pd.concat([_of(scores, method) for method in methods])
-    return wide(intervals_by(rows, ["method"], {name: known[name] for name in names}, samples=samples))
+    table = wide(intervals_by(rows, ["method"], {name: known[name] for name in names}))
+    aucs = {name: known[name] for name in names if name.startswith("auc")}
+    if aucs and (scores["method"] == "gray").any():
+        gains = [paired(_of(scores, method), _of(scores, "gray"), aucs) for method in methods]
+        for name in aucs:
+            columns = [f"{name}_gain", f"{name}_gain_low", f"{name}_gain_high"]
+            table[columns] = np.array([gain.loc[name, ["mean", "low", "high"]] for gain in gains], float)
+    return table
 
 
 def paired_table(
-    scores: DataFrame, pairs: list[tuple[str, str]], names: list[str], *, known: Scores = SCORES, samples: int = 2000
+    scores: DataFrame, pairs: list[tuple[str, str]], names: list[str], *, known: Scores = SCORES
 ) -> DataFrame:
     """Differences between two methods on the same images: a row for each of `pairs`, first minus second, and score.
 
     Columns: ``difference``, ``score``, then those of `paired` and `judged`. Arguments are those of `main_table`.
     """
-    # More, if needed: a p-value is at least 1 / samples, which has to stay under 0.05 after Holm's correction.
-    samples = max(samples, 40 * len(pairs) * len(names))
     chosen = {name: known[name] for name in names}
-    parts = [paired(_of(scores, a), _of(scores, b), chosen, samples=samples) for a, b in pairs]
+    parts = [paired(_of(scores, a), _of(scores, b), chosen) for a, b in pairs]
     table = pd.concat(parts, keys=[f"{a} - {b}" for a, b in pairs], names=["difference", "score"])
     return judged(table.reset_index())
 
@@ -79,9 +93,7 @@ def judged(table: DataFrame) -> DataFrame:
     return table.assign(sign_holm=corrected, verdict=verdict)
 
 
-def effects_table(
-    scores: DataFrame, variants: Mapping[str, Variant], names: list[str], *, samples: int = 2000
-) -> DataFrame:
+def effects_table(scores: DataFrame, variants: Mapping[str, Variant], names: list[str]) -> DataFrame:
     """What each variant changes: its scores minus those of its base, on the same images and seeds.
 
     Columns ``group``, ``base``, ``variant``, ``change`` (in words), then those of `paired_table` from ``score`` on.
@@ -92,7 +104,7 @@ def effects_table(
     got = f"only {sorted(run)}; a profile without any skips this notebook"
     require(len(chosen) > 0, "scores", f"runs of a variant and its base, some of {list(variants)}", got)
     about = [(v.group, v.base, name, v.words) for name, v in chosen.items() for _ in names]
-    table = paired_table(scores, [(name, v.base) for name, v in chosen.items()], names, samples=samples)
+    table = paired_table(scores, [(name, v.base) for name, v in chosen.items()], names)
     return DataFrame(about, columns=["group", "base", "variant", "change"]).join(table.drop(columns="difference"))
 
 
@@ -106,7 +118,7 @@ def beside_published(table: DataFrame) -> DataFrame:
     columns = {"auc": "AuC, theirs", "auc_rebalanced": "AuC, rebalanced, theirs", "amt_fooled": "people fooled, theirs"}
     theirs = published()[["method", *columns]].rename(columns=columns | {"method": "theirs"})
     order = {name: i for i, name in enumerate(theirs["theirs"])}
-    percent = table[["method", "seeds", "images"]].join(100 * table.filter(regex="^auc"))
+    percent = table[["method", "seeds", "images"]].join(100 * table.filter(regex="^auc.*(?<!_effective)$"))
     ours = readable(percent, ["auc", "auc_rebalanced"]).rename(columns={"method": "ours"})
     ours.insert(1, "theirs", ours["ours"].map({name: name for name in order} | {"l2-ft": "l2 fine-tuned"}))
     both = ours.merge(theirs, on="theirs", how="outer", sort=False)
@@ -120,12 +132,20 @@ def with_interval(mean: float, low: float, high: float, show: str = ".3f") -> st
 
 
 def readable(table: DataFrame, names: Sequence[str]) -> DataFrame:
-    """`main_table` for reading: one column a score, ``mean [low, high]``."""
+    """`main_table` for reading: one column a score, ``mean [low, high]``, and its gain over grey if it has one.
+
+    The heading of a weighted AuC says on how many pictures it rests in effect, at least.
+    """
     told = table[["method", "seeds", "images"]].copy()
     for name in names:
-        show = ".1f" if table[name].abs().max() >= 10 else ".3f"
-        numbers = table[[name, f"{name}_low", f"{name}_high"]].to_numpy(float)
-        told[LABELS[name]] = [with_interval(mean, low, high, show) for mean, low, high in numbers]
+        label, counting = LABELS[name], table.get(f"{name}_effective")
+        if name.startswith("auc") and counting is not None:
+            label += f" ({counting.min():.0f} effective)"
+        for column, words in {name: label, f"{name}_gain": f"gain over grey, {LABELS[name]}"}.items():
+            if column in table:
+                show = ".1f" if table[column].abs().max() >= 10 else ".3f"
+                numbers = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
+                told[words] = [with_interval(mean, low, high, show) for mean, low, high in numbers]
     return told
 
 

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import binomtest, t
 
 from colorstudy._checks import require, require_columns
-from colorstudy.study.bootstrap import holm
+from colorstudy.study.intervals import holm
 from colorstudy.trial.design import SIDES
 
 _COLUMNS = ("participant", "method", "picture", "kind", "fooled", "seconds")

@@ -127,7 +127,7 @@ def test_scores(colorizer, bench):
     true = to_tensor(photos(size=256).images[:8])
     pred = (true * 0.9 + 0.05 + 0.02 * torch.sin(40 * true)).clamp(0, 1)
     pred_lab, true_lab, weights = srgb_to_lab(pred), srgb_to_lab(true), torch.ones(8, 256, 256)
-    what, ours = "8 pictures of 256 px", lambda: metrics.per_image(pred, true, weights)
+    what, ours = "8 pictures of 256 px", lambda: metrics.per_image(pred, true, {"rebalanced": weights})
     with torch.inference_mode():
         bench.compare(f"All scores of {what}", ours, lambda: colorizer.model(true_lab[:, :1]), "network's forward pass",
                       "≤ 0.5", rounds=5, why=lambda call: f"{operators(call)}; or {functions(call)}")  # fmt: skip

@@ -11,8 +11,8 @@ from PIL import Image
 from colorstudy.bins import ColorBins
 from colorstudy.color import split, to_tensor
 from colorstudy.data import ImageBank
-from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency, rare
-from colorstudy.prior import count
+from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency
+from colorstudy.prior import count, rebalancing_weights, smooth
 from colorstudy.study.scores import SCORES, aggregate
 
 
@@ -53,15 +53,10 @@ def test_the_table_has_a_row_a_test_picture(bank):
     assert table.index.name == "image" and list(table.index) == list(bank.test.names)
     columns = {"auc", "rmse", "psnr", "ssim", "ciede2000", "colorfulness", "colorfulness_true", "chroma", "chroma_true"}
     columns |= {"rebalanced_hits", "rebalanced_weight", "tail_hits", "tail_weight", "roughness", "roughness_true"}
-    assert set(table.columns) == columns | {"rare", "rare_true"}
+    columns |= {"macro_hits", "macro_weight", "half_hits", "half_weight"}
+    assert set(table.columns) == columns
     assert table.dtypes.map(lambda dtype: dtype.kind == "f").all() and np.isfinite(table).all(axis=None)
     assert set(aggregate(table).index) == set(SCORES)
-
-
-def test_rare_bins_hold_at_most_their_share():
-    counts = torch.tensor([50, 3, 0, 40, 2, 5])
-    assert rare(counts).tolist() == [False, True, True, False, True, False]
-    assert rare(counts, 0.1).tolist() == [False, True, True, False, True, True]
 
 
 def test_a_subset_may_be_thinned_evenly(bank):
@@ -185,14 +180,50 @@ def test_inverse_frequency_is_that_of_the_smoothed_counts(bank):
 
 
 def test_frequencies_are_of_the_whole_bank(bank):
-    """A training picture counts in the weights of the test pictures, and in which of their colours are rare."""
+    """A training picture counts in the weights of the test pictures."""
     changed = bank.images.copy()
     changed[0] = bank.test.images[0]
     other = ImageBank(bank.name, changed, bank.names, bank.split, bank.hash, {}, ())
     table, expected = evaluate(Gray(), other), evaluate(Gray(), bank)
-    for column in ("rebalanced_weight", "rare_true"):
+    for column in ("rebalanced_weight", "half_weight"):
         assert not np.allclose(table[column], expected[column])
-    pd.testing.assert_series_equal(table["auc"], expected["auc"])
+    pd.testing.assert_frame_equal(table[["auc", "macro_weight"]], expected[["auc", "macro_weight"]])
+
+
+class Shifted:
+    """The truth in grey but for its blue half, so that bins are served unlike."""
+
+    def colorize(self, image):
+        keep = (split(image)[1][:, 1:2] < 0).float()
+        return keep * image + (1 - keep) * Gray().colorize(image)
+
+
+@pytest.mark.parametrize("floor", [1, 2, 4])
+def test_macro_auc_is_the_mean_over_bins_seen_in_enough_pictures(bank, true, floor):
+    """By a plain loop over the bins; a ratio of column sums, so that intervals need nothing of bins."""
+    bins = ColorBins.in_gamut()
+    table = evaluate(Shifted(), bank, floor=floor, batch_size=2)
+    distance = (split(Shifted().colorize(true))[1] - split(true)[1]).norm(dim=1)
+    labels, closeness = bins.nearest(split(true)[1]), 1 - distance.clamp(max=150) / 150
+    common = [q for q in range(313) if sum(bool((picture == q).any()) for picture in labels) >= floor]
+    expected = np.mean([closeness[labels == q].mean().item() for q in common])
+    assert len(common) > 1 and aggregate(table)["auc_macro"] == pytest.approx(expected, abs=1e-4)
+    assert table["macro_weight"].mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_macro_auc_has_a_floor_that_small_sets_reach(bank):
+    """A quarter of five pictures, rounded up; where no bin is common, there is no macro AuC."""
+    pd.testing.assert_frame_equal(evaluate(Gray(), bank), evaluate(Gray(), bank, floor=2))
+    none = evaluate(Gray(), bank, floor=50)
+    assert (none["macro_weight"] == 0).all() and np.isnan(aggregate(none)["auc_macro"])
+    with pytest.raises(ValueError, match=r"^floor: expected a number of pictures >= 1, got 0"):
+        evaluate(Gray(), bank, floor=0)
+
+
+def test_half_rebalanced_weights_are_those_of_a_rebalanced_loss(bank, true):
+    bins = ColorBins.in_gamut()
+    weights = rebalancing_weights(smooth(count(bank.images, bins), bins), lam=0.5)[bins.nearest(split(true)[1])]
+    assert np.allclose(evaluate(Gray(), bank)["half_weight"], weights.mean((1, 2)), rtol=1e-4)
 
 
 def test_baselines_are_named(bank):

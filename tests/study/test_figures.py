@@ -13,7 +13,7 @@ from colorstudy.bins import ColorBins
 from colorstudy.evaluation import BASELINES
 from colorstudy.methods import METHODS, VARIANTS, Variant
 from colorstudy.study import figures, tables
-from colorstudy.study.bootstrap import bootstrap
+from colorstudy.study.intervals import intervals
 from colorstudy.study.scores import SCORES
 
 
@@ -27,7 +27,7 @@ def close():
 def scores():
     """Per-image scores of three methods, two seeds and ten images, in which each method is better than the last."""
     generator = np.random.default_rng(0)
-    columns = sorted({column for pair in SCORES.values() for column in pair if column})
+    columns = sorted({column for pair in SCORES.values() for column in pair[:2] if column})
     rows = []
     for place, method in enumerate(("gray", "l2", "full")):
         for seed in (0, 1):
@@ -38,7 +38,7 @@ def scores():
 
 
 def test_main_table_has_an_interval_for_every_score(scores):
-    table = tables.main_table(scores, ["gray", "l2", "full"], samples=200)
+    table = tables.main_table(scores, ["gray", "l2", "full"])
     assert table["method"].tolist() == ["gray", "l2", "full"]
     assert (table["seeds"] == 2).all() and (table["images"] == 10).all()
     for score in tables.HEADLINE:
@@ -59,13 +59,15 @@ def test_tables_of_other_scores():
         for clip in ("a", "b", "c")
     ]
     scores = pd.DataFrame(rows)
-    table = tables.main_table(scores, ["flow", "none"], list(known), known=known, samples=50)
+    table = tables.main_table(scores, ["flow", "none"], list(known), known=known)
     means = scores.groupby(["method", "seed"])[["warp_error", "chroma"]].sum()
     ratio = (means["warp_error"] / means["chroma"]).groupby("method").mean()
     assert table["warp_error_relative"].tolist() == pytest.approx(ratio[["flow", "none"]].tolist())
-    assert list(table.columns[3::3]) == list(known)
+    ends = [f"warp_error{end}" for end in ("", "_low", "_high")]
+    relative = [f"warp_error_relative{end}" for end in ("", "_low", "_high", "_effective")]
+    assert list(table.columns) == ["method", "seeds", "images", "over", *ends, *relative]
     assert "[" in tables.readable(table, list(known))["warp error / chroma"][0]
-    pairs = tables.paired_table(scores, [("flow", "none")], list(known), known=known, samples=50)
+    pairs = tables.paired_table(scores, [("flow", "none")], list(known), known=known)
     assert pairs["mean"][1] == pytest.approx(ratio["flow"] - ratio["none"])
 
 
@@ -73,34 +75,36 @@ def test_intervals_of_groups_are_those_of_each_alone(scores):
     """Also of a group whose key is nan, as that of a method without a temperature."""
     table = scores.assign(T=scores["method"].map({"l2": 0.38, "full": 1.0}))
     chosen = {name: SCORES[name] for name in ("auc", "chroma_ratio")}
-    found = tables.intervals_by(table, ["method", "T"], chosen, samples=50)
-    assert [*found.columns] == ["method", "T", "score", "mean", "low", "high", "images", "seeds"]
+    alone = intervals(scores[scores["method"] == "l2"], chosen)
+    found = tables.intervals_by(table, ["method", "T"], chosen)
+    assert [*found.columns] == ["method", "T", "score", *alone.columns]
     assert found["method"].tolist() == ["gray", "gray", "l2", "l2", "full", "full"] and found["T"][:2].isna().all()
-    alone = bootstrap(scores[scores["method"] == "l2"], chosen, samples=50)
-    assert found.iloc[2:4, 3:].to_numpy().tolist() == alone.to_numpy().tolist()
+    pd.testing.assert_frame_equal(found.iloc[2:4, 3:].reset_index(drop=True), alone.reset_index(drop=True))
     with pytest.raises(ValueError, match=r"table: expected the columns \['strength'\]"):
         tables.intervals_by(table, ["strength"], chosen)
     with pytest.raises(ValueError, match="table: expected at least one row, got none"):
         tables.intervals_by(table[:0], ["method"], chosen)
     one_row_each = tables.wide(found)
     scores_of = ["auc", "auc_low", "auc_high", "chroma_ratio", "chroma_ratio_low", "chroma_ratio_high"]
-    assert [*one_row_each.columns] == ["method", "T", "seeds", "images", *scores_of]
+    assert [*one_row_each.columns] == ["method", "T", "seeds", "images", "over", *scores_of, "chroma_ratio_effective"]
     assert one_row_each["chroma_ratio_low"].tolist() == found["low"][1::2].tolist()
 
 
 def test_a_table_stands_beside_the_published_one(scores):
     renamed = scores.replace({"method": {"l2": "l2-ft", "full": "ours"}})
-    table = tables.beside_published(tables.main_table(renamed, ["ours", "gray", "l2-ft"], samples=50))
+    table = tables.beside_published(tables.main_table(renamed, ["ours", "gray", "l2-ft"]))
     assert table["theirs"].tolist() == [*tables.published()["method"], ""]
     assert table["ours"].tolist() == ["", "gray", "", "", "", "", "l2-ft", "", "", "ours"]
     gray = table.iloc[1]
     assert (
-        gray["AuC"].startswith("50.5 [") and gray["AuC, theirs"] == 89.1 and (gray["seeds"], gray["images"]) == (2, 10)
+        gray["AuC"].startswith("50.6 [50.1, 51.1]")
+        and gray["AuC, theirs"] == 89.1
+        and (gray["seeds"], gray["images"]) == (2, 10)
     )
 
 
 def test_paired_table_gives_verdicts(scores):
-    table = tables.paired_table(scores, [("full", "l2"), ("gray", "full"), ("l2", "l2")], ["auc"], samples=200)
+    table = tables.paired_table(scores, [("full", "l2"), ("gray", "full"), ("l2", "l2")], ["auc"])
     assert table["verdict"].tolist() == ["higher", "lower", "undecided"]
     assert table["difference"].tolist() == ["full - l2", "gray - full", "l2 - l2"]
 
@@ -111,11 +115,11 @@ def test_effects_table_compares_each_variant_with_its_base(scores):
         "gray": Variant("full", "baselines", "no colour", {}),
         "class": Variant("l2", "targets", "not run", {}),
     }
-    table = tables.effects_table(scores, variants, ["auc", "rmse"], samples=200)
+    table = tables.effects_table(scores, variants, ["auc", "rmse"])
     assert table[["group", "base", "variant", "change"]].drop_duplicates().to_numpy().tolist() == [
         ["targets", "l2", "full", "rebalanced"], ["baselines", "full", "gray", "no colour"],
     ]  # fmt: skip
-    pairs = tables.paired_table(scores, [("full", "l2"), ("gray", "full")], ["auc", "rmse"], samples=200)
+    pairs = tables.paired_table(scores, [("full", "l2"), ("gray", "full")], ["auc", "rmse"])
     pd.testing.assert_frame_equal(table[pairs.columns[1:]], pairs.drop(columns="difference"))
     with pytest.raises(ValueError, match="scores: expected runs of a variant and its base, some of"):
         tables.effects_table(scores[scores["method"] == "l2"], variants, ["auc"])
@@ -123,7 +127,7 @@ def test_effects_table_compares_each_variant_with_its_base(scores):
 
 def test_effects_are_filled_where_they_leave_out_zero(scores):
     variants = {"full": Variant("l2", "targets", "rebalanced", {}), "l2": Variant("l2", "targets", "the same", {})}
-    table = tables.effects_table(scores, variants, ["auc"], samples=200)
+    table = tables.effects_table(scores, variants, ["auc"])
     ax = figures.effects(table, "auc")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["targets", "rebalanced", "the same"]
     dots = [line for line in ax.lines if line.get_marker() == "o"]
@@ -141,7 +145,7 @@ def test_the_published_table_is_as_printed():
 
 
 def test_saved_table_reads_back(scores, tmp_path):
-    table = tables.main_table(scores, ["gray", "l2"], samples=100)
+    table = tables.main_table(scores, ["gray", "l2"])
     path = tables.save(table, tmp_path / "tables" / "main")
     assert np.allclose(pd.read_csv(path)["auc"], table["auc"], rtol=1e-5)
     lines = (tmp_path / "tables" / "main.md").read_text().splitlines()
@@ -163,9 +167,26 @@ def test_verdicts_are_corrected_for_the_number_of_rows():
 
 
 def test_a_long_table_can_still_find_something(scores):
-    """With 20 resamples no p-value is under 1/20, which Holm's correction of six rows would take for nothing."""
-    table = tables.paired_table(scores, [("l2", "gray")] * 3, ["auc", "colorfulness"], samples=20)
-    assert table["sign"].min() < 0.05 / len(table) and "higher" in set(table["verdict"])
+    """No p-value has a floor that Holm's correction of many rows would lift above 0.05."""
+    scores = pd.concat([scores.assign(seed=scores["seed"] + 2 * again) for again in range(5)])
+    table = tables.paired_table(scores, [("l2", "gray")] * 300, ["auc", "colorfulness"])
+    assert {*table["verdict"]} == {"higher"} and table["sign_holm"].max() < 1e-3
+
+
+def test_every_auc_has_its_gain_over_grey_and_weighted_ones_say_what_they_rest_on(scores):
+    table = tables.main_table(scores, ["gray", "l2"], ["auc", "auc_macro", "rmse"])
+    gain = tables.paired_table(scores, [("l2", "gray")], ["auc"]).iloc[0]
+    columns = ["auc_gain", "auc_gain_low", "auc_gain_high"]
+    assert table.loc[1, columns].tolist() == gain[["mean", "low", "high"]].tolist() and gain["low"] > 0
+    assert table.loc[0, columns].tolist() == [0, 0, 0] and "rmse_gain" not in table
+    weight = scores[(scores["method"] == "l2") & (scores["seed"] == 0)]["macro_weight"]
+    assert table.loc[1, "auc_macro_effective"] == pytest.approx(weight.sum() ** 2 / (weight**2).sum(), rel=1e-3)
+    told = tables.readable(table, ["auc", "auc_macro", "rmse"])
+    assert [*told][3:] == [
+        "AuC", "gain over grey, AuC", "AuC, macro (10 effective)", "gain over grey, AuC, macro", "ab RMSE"
+    ]  # fmt: skip
+    assert "auc_gain" not in tables.main_table(scores[scores["method"] != "gray"], ["l2"])
+    assert "psnr" not in tables.main_table(scores.drop(columns="psnr"), ["l2"])  # those that there are
 
 
 def test_latex_escapes_what_it_would_not_print():
@@ -178,8 +199,8 @@ def test_latex_escapes_what_it_would_not_print():
     [
         lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax),
         lambda ax, s: figures.on_plane(torch.linspace(0, 1, 313), ColorBins.in_gamut(), ax, label="p"),
-        lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"], samples=50), "auc", ax, truth=1.0),
-        lambda ax, s: figures.against(tables.main_table(s, ["l2", "full"], samples=50), "rmse", "auc", ax),
+        lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"]), "auc", ax, truth=1.0),
+        lambda ax, s: figures.against(tables.main_table(s, ["l2", "full"]), "rmse", "auc", ax),
         lambda ax, s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc", ax),
     ],
     ids=["chroma_plane", "on_plane", "intervals", "against", "curves"],

@@ -131,14 +131,15 @@ def test_scoring_code_scores_again_and_trains_nothing(checkout):
     runs = checkout.results / "runs"
     before = (runs / "full-s0" / "metrics.json").read_text()
     weights = {path: path.stat().st_mtime_ns for path in runs.glob("*/*") if path.name in ("train.json", "train.csv")}
-    checkout.edit("colorstudy/evaluation.py", "share: float = 0.05", "share: float = 0.5")
+    checkout.edit("colorstudy/evaluation.py", "smooth(counts, bins)).float()", "smooth(counts, bins), lam=1).float()")
     planned = checkout.planned()
     assert (planned["train"], planned["evaluate"]) == (3, 2)  # soft decodes full, which is scored again before
     code, output = checkout.snakemake(str((runs / "full-s0" / "metrics.json").relative_to(checkout.folder)))
     assert code == 0, output[-3000:]
     assert "already trained" in (checkout.results / "notebooks" / "03-train-full-s0.ipynb").read_text()
     after = json.loads((runs / "full-s0" / "metrics.json").read_text())
-    assert after["scores"]["rare_share"] > json.loads(before)["scores"]["rare_share"]
+    assert after["scores"]["auc_half"] == pytest.approx(after["scores"]["auc"])  # no rebalancing any more
+    assert json.loads(before)["scores"]["auc_half"] != pytest.approx(after["scores"]["auc"])
     assert weights == {path: path.stat().st_mtime_ns for path in weights}
 
 

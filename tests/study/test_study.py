@@ -350,7 +350,7 @@ def test_a_step_depends_on_what_it_imports_and_nothing_else():
 
     assert {"training.py", "color.py", "bank.py", "03-train.ipynb"} <= names("03-train")
     assert "metrics.py" in names("03-train") and not {"figures.py", "tables.py"} & names("03-train")  # it scores, too
-    assert {"figures.py", "metrics.py", "bootstrap.py"} <= names("05-compare")
+    assert {"figures.py", "metrics.py", "intervals.py"} <= names("05-compare")
 
 
 def test_record_and_manifest(tmp_path):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from colorstudy.study.bootstrap import holm
+from colorstudy.study.intervals import holm
 from colorstudy.trial.analysis import analyse, attentive, compare, convincing, fooling_rates, join
 from colorstudy.trial.design import OTHER_SIDE, Design, sessions, simulate
 
