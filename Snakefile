@@ -79,11 +79,10 @@ def run_parameters(run):
     training = asdict(PROFILE.train_config(run))
     del training["seed"]
     given |= {"training": training, "overwrite": True}
-    given |= {"scoring": {name: PROFILE.defaults("04-evaluate")[name] for name in SCORING}}
+    given |= {"scoring": {name: PROFILE.defaults("04-evaluate")[name] for name in ("source", "size", *grid.SCORING)}}
     return parameters("03-train", **given)
 
 
-SCORING = ("source", "size", "temperatures", "most")
 STEPS = {name: run_parameters(ALL[name]) for name in TO_DO}
 STEPS |= {notebook: parameters(notebook, results=f"../{RESULTS}") for notebook in ONCE}
 

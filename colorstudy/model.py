@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from colorstudy import prior
-from colorstudy._checks import require, resolve, takes
+from colorstudy._checks import require, require_maps, resolve
 from colorstudy._files import write_tensors
 from colorstudy.bins import ColorBins
 from colorstudy.color import split
@@ -147,8 +147,8 @@ class MergedCells(ColorBins):
         steps = ((_CENTERS[:, None] - self.centers) / _LIMITS * 5).round()  # (100, Q, 2), in rows and columns
         self._bin_of = steps.square().sum(-1).argmin(1).view(10, 10)
 
-    @takes(chroma="(B, 2, h, w)")
     def nearest(self, chroma: torch.Tensor) -> torch.Tensor:
+        require_maps(chroma, "chroma", 2, "(B, 2, h, w)")
         cell = ((chroma.movedim(1, -1) / _LIMITS.to(chroma.device) + 1) * 5).long().clamp(0, 9)  # (B, h, w, 2)
         return self._bin_of.to(chroma.device)[cell[..., 0], cell[..., 1]]
 

@@ -33,6 +33,10 @@ from colorstudy.study.scores import aggregate
 from colorstudy.training import fit
 
 
+SCORING = ("temperatures", "strengths", "others", "most")
+"""The parameters of 04-evaluate that `evaluate_run` takes."""
+
+
 def profile_of(results: str | Path) -> Profile:
     """The profile ``profiles/<results>.yaml`` beside the notebook that asks."""
     return load_profile(Path("profiles") / f"{Path(results).name}.yaml")
@@ -68,7 +72,7 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     if missing:
         bank = load(settings["source"], size=settings["size"])
     for run in missing:
-        evaluate_run(run, bank, temperatures=settings["temperatures"], most=settings["most"])
+        evaluate_run(run, bank, **{name: settings[name] for name in SCORING})
     if len(runs) < len(asked):
         print("left out, as they have not run yet:", ", ".join(run.name for run in asked if not run.scored))
     return runs
@@ -79,17 +83,29 @@ def colorizer_of(run: Run, bank: ImageBank) -> ColorizerLike:
     return baseline(run.method, bank, run.seed) if run.method in BASELINES else ensure_trained(run).colorizer()
 
 
-def evaluate_run(run: Run, bank: ImageBank, *, temperatures: Sequence[float] = (), most: int = 300) -> pd.DataFrame:
+def evaluate_run(
+    run: Run,
+    bank: ImageBank,
+    *,
+    temperatures: Sequence[float] = (),
+    strengths: Sequence[float] = (),
+    others: Sequence[str] = (),
+    most: int = 300,
+) -> pd.DataFrame:
     """Score a run on the pictures of `bank`; write tables with a row an image and, last, its ``metrics.json``.
 
-    ``images.csv``, which is returned, is of all test pictures. Of a trained method, ``seen.csv`` is of training
-    pictures, and of a classification ``temperatures.csv`` of test pictures decoded at each of `temperatures`, in a
-    column ``T``. These two are of `most` pictures at most (see `evaluation.evaluate`).
+    ``images.csv``, which is returned, is of all test pictures, and ``<name>.csv`` of those of each of the `others`,
+    sources that are out of its domain. Of a trained method, ``seen.csv`` is of training pictures, and of a
+    classification ``temperatures.csv`` of test pictures decoded at each of `temperatures`, in a column ``T``, and
+    ``decodings.csv`` of validation pictures at each of these and each of the `strengths` of rebalancing, ``s``. These
+    three are of `most` pictures at most (see `evaluation.evaluate`).
     """
     started = time.perf_counter()
     run = ensure_trained(run)
     colorizer = colorizer_of(run, bank)
     scored = {"images": evaluate(colorizer, bank)}
+    foreign = [load(source, size=bank.images.shape[1]) for source in others]
+    scored |= {other.name: evaluate(colorizer, other) for other in foreign}
     about, summary = {}, {}
     if isinstance(colorizer, Colorizer):
         about, summary = (read_json(run.network / name) for name in (DESCRIPTION, SUMMARY))
@@ -98,6 +114,10 @@ def evaluate_run(run: Run, bank: ImageBank, *, temperatures: Sequence[float] = (
         if temperatures and colorizer.is_distribution:
             decoded = {t: evaluate(colorizer.decoding(temperature=t), bank, most=most) for t in temperatures}
             scored["temperatures"] = pd.concat(decoded, names=["T"])
+        if strengths and colorizer.is_distribution:  # what is chosen is chosen here, not on test pictures
+            tried = {(s, t): colorizer.decoding(rebalance=s, temperature=t) for s in strengths for t in temperatures}
+            of_val = {key: evaluate(decoding, bank, "val", most=most) for key, decoding in tried.items()}
+            scored["decodings"] = pd.concat(of_val, names=["s", "T"])
     for name, table in scored.items():
         with replacing(run.path / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.8g")
