@@ -1,7 +1,7 @@
 from .bins import ColorBins
 from .colorize import Colorizer
 from .data import load
-from .evaluation import evaluate
+from .study.evaluation import evaluate
 from .methods import METHODS, Method
 from .targets import Classification, Regression
 from .training import TrainConfig, fit

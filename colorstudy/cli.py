@@ -185,7 +185,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     """Score a trained model on test pictures, with intervals over the pictures."""
     from colorstudy._files import replacing
     from colorstudy.data import load
-    from colorstudy.evaluation import evaluate
+    from colorstudy.study.evaluation import evaluate
     from colorstudy.study.intervals import intervals
     from colorstudy.study.scores import scores_in
 

@@ -68,7 +68,7 @@ OPTIONAL = [
     [
         ("colorstudy", ["torch", "numpy", *OPTIONAL]),
         ("colorstudy.study, colorstudy.video, colorstudy.trial, colorstudy.experiments", ["torch", *OPTIONAL]),
-        ("colorstudy.colorize, colorstudy.evaluation, colorstudy.training, colorstudy.cli", OPTIONAL),
+        ("colorstudy.colorize, colorstudy.study.evaluation, colorstudy.training, colorstudy.cli", OPTIONAL),
         ("colorstudy.trial.analysis, colorstudy.trial.commands, colorstudy.trial.page", OPTIONAL),
     ],
     ids=["the package", "the rooms", "the core", "what a trial needs without its extra"],

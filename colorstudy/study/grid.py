@@ -24,14 +24,13 @@ from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load
-from colorstudy.evaluation import BASELINES, ColorizerLike, baseline, evaluate
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
+from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, evaluate
 from colorstudy.study.profiles import Profile, load_profile
 from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
 from colorstudy.training import fit
-
 
 SCORING = ("temperatures", "strengths", "others", "most")
 """The parameters of 04-evaluate that `evaluate_run` takes."""

@@ -10,8 +10,8 @@ from colorstudy._checks import extra, require, require_choice
 from colorstudy._files import read_json
 from colorstudy._provenance import sources
 from colorstudy.data import ImageBank, load
-from colorstudy.evaluation import BASELINES
 from colorstudy.methods import METHODS, Method, get
+from colorstudy.study.evaluation import BASELINES
 from colorstudy.study.run import Run, run_at
 from colorstudy.training import TrainConfig
 

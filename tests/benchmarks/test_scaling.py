@@ -9,7 +9,7 @@ from test_training_speed import stepper, trained
 from colorstudy.bins import ColorBins
 from colorstudy.color import to_tensor
 from colorstudy.data import ImageBank
-from colorstudy.evaluation import evaluate
+from colorstudy.study.evaluation import evaluate
 from colorstudy.study.intervals import intervals
 from colorstudy.study.scores import aggregate, scores_in
 from colorstudy.targets import Classification

@@ -35,9 +35,9 @@ def test_sources_are_transitive_and_no_more():
     assert {"model.py", "methods.py", "targets.py", "bins.py", "color.py", "prior.py"} <= found
     assert {f"networks/{name}.py" for name in ("__init__", "compact", "zhang", "_layers", "_trunk")} <= found
     assert {f"data/{name}.py" for name in ("__init__", "bank", "batches", "build", "photos", "readers")} <= found
-    assert not found & {"metrics.py", "evaluation.py", "colorize.py", "cli.py"}
+    assert not found & {"metrics.py", "study/evaluation.py", "colorize.py", "cli.py"}
     assert not [name for name in found if name.startswith(("study/", "video/", "trial/", "experiments/"))]
-    assert "metrics.py" in names("import colorstudy.evaluation")
+    assert "metrics.py" in names("import colorstudy.study.evaluation")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from colorstudy.data import photos
-from colorstudy.evaluation import gray
 from colorstudy.experiments import observers
+from colorstudy.study.evaluation import gray
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from colorstudy.bins import ColorBins
-from colorstudy.evaluation import BASELINES
 from colorstudy.methods import METHODS, VARIANTS, Variant
 from colorstudy.study import figures, tables
+from colorstudy.study.evaluation import BASELINES
 from colorstudy.study.intervals import intervals
 from colorstudy.study.scores import SCORES
 

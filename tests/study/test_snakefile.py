@@ -131,7 +131,9 @@ def test_scoring_code_scores_again_and_trains_nothing(checkout):
     runs = checkout.results / "runs"
     before = (runs / "full-s0" / "metrics.json").read_text()
     weights = {path: path.stat().st_mtime_ns for path in runs.glob("*/*") if path.name in ("train.json", "train.csv")}
-    checkout.edit("colorstudy/evaluation.py", "smooth(counts, bins)).float()", "smooth(counts, bins), lam=1).float()")
+    checkout.edit(
+        "colorstudy/study/evaluation.py", "smooth(counts, bins)).float()", "smooth(counts, bins), lam=1).float()"
+    )
     planned = checkout.planned()
     assert (planned["train"], planned["evaluate"]) == (3, 2)  # soft decodes full, which is scored again before
     code, output = checkout.snakemake(str((runs / "full-s0" / "metrics.json").relative_to(checkout.folder)))

@@ -11,8 +11,8 @@ from PIL import Image
 from colorstudy.bins import ColorBins
 from colorstudy.color import split, to_tensor
 from colorstudy.data import ImageBank
-from colorstudy.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency
 from colorstudy.prior import count, rebalancing_weights, smooth
+from colorstudy.study.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency
 from colorstudy.study.scores import SCORES, aggregate
 
 
