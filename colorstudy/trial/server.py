@@ -12,6 +12,7 @@ import re
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,8 +34,8 @@ with extra("trial"):
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_BYTES = 4096  # of one posted answer
-MAX_SECONDS = 30  # from one reply on a connection to the next, slow senders and readers included
-MAX_CONNECTIONS = 200  # beyond which the longest without a reply is closed; files and the queue need some, too
+MAX_SECONDS = 60  # from one reply on a connection to the next, slow senders and readers included
+MAX_CONNECTIONS = 500  # beyond which the longest without a reply is closed; those about to be need files as well
 
 _HEADERS = [
     ("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'none'"),
@@ -84,8 +85,7 @@ class Answers:
             if mode == "rwc":
                 self._file.executescript(_SCHEMA)
                 self._file.execute("INSERT INTO pages SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pages)", [self.build])
-            builds = self._file.execute("SELECT build FROM pages").fetchall()
-            if builds != [(self.build,)]:
+            if self._file.execute("SELECT build FROM pages").fetchall() != [(self.build,)]:
                 raise sqlite3.DatabaseError("those to another")
         except sqlite3.DatabaseError as error:
             self.close()
@@ -197,7 +197,7 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         self._wait()
         if len(self._all) > MAX_CONNECTIONS:
-            next(iter(self._all))._end()
+            next(iter(self._all))._wait(False)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -205,23 +205,26 @@ class _Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._end()
+        self._wait(False)
 
-    def _wait(self) -> None:
+    def _wait(self, more: bool = True) -> None:
+        """Set the clock anew; or end the connection."""
         if self in self._all:
             self._all.pop(self).cancel()
-        self._all[self] = self.loop.call_later(MAX_SECONDS, self._end)
-
-    def _end(self) -> None:
-        if self in self._all:
-            self._all.pop(self).cancel()
-        self.transport.abort()
+        if more:
+            self._all[self] = self.loop.call_later(MAX_SECONDS, self._wait, False)
+        else:
+            self.transport.abort()
 
 
 def serve(page: str | os.PathLike, answers: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until interrupted; on this machine alone, unless `host` says otherwise."""
+    with suppress(ImportError, ValueError, OSError):  # room for them where fewer files may be open: macOS allows 256
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
     quiet: dict[str, Any] = {"log_level": "error", "access_log": False}  # whoever sends nonsense fills no log
-    limits: dict[str, Any] = {"http": _Connection, "ws": "none", "backlog": MAX_CONNECTIONS // 8}
+    limits: dict[str, Any] = {"http": _Connection, "ws": "none", "backlog": MAX_CONNECTIONS // 5}
     uvicorn.run(application(page, answers), host=host, port=port, headers=_HEADERS, **limits, **quiet)
 
 
