@@ -30,6 +30,7 @@ def join(key: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     require(bool(known.all()), "answers['choice']", f"one of {SIDES}", answers.loc[~known, "choice"].tolist()[:3])
     twice = answers.duplicated(["participant", "trial"])
     require(not twice.any(), "answers", "one answer to a pair", answers.loc[twice, ["participant", "trial"]].values[:3])
+    key = key.drop(columns=["build", "code", "secret"], errors="ignore")  # they stay secret
     joined = answers.merge(key, on=["session", "trial"], how="left", validate="many_to_one", suffixes=("", "_key"))
     lost = joined["phase"].isna()
     require(not lost.any(), "answers", "pairs of the key", joined.loc[lost, ["session", "trial"]].values[:3].tolist())

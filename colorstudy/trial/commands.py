@@ -21,8 +21,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     page.add_argument("runs", nargs="+", metavar="RUN", help="finished runs, one a method")
     page.add_argument("--data", metavar="SOURCE", default="photos", help="as for train; its test pictures are shown")
     page.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="new folder for the page")
-    page.add_argument("--participants", type=int, required=True, help="sessions that the page has")
+    page.add_argument("--participants", type=int, required=True, help="sessions, each with a code")
     page.add_argument("--post", metavar="URL", help="send every answer there as well")
+    page.add_argument("--origin", metavar="URL", help="of the host that shows the page, if not that of --post")
     add_settings(page, Design)
     serve = parts.add_parser("serve", help="serve the page and collect its answers, on this machine alone by default")
     answers = parts.add_parser("answers", help="write the collected answers as CSV, or delete those of a participant")
@@ -33,7 +34,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     serve.add_argument("--host", default="127.0.0.1", help="127.0.0.1 by default")
     serve.add_argument("--port", type=int, default=8000, help="8000 by default")
     answers.add_argument("-o", "--out", type=Path, metavar="CSV", help="file for the answers")
-    answers.add_argument("--delete", metavar="CODE", help="remove all answers of this participant")
+    answers.add_argument("--delete", metavar="CODE", help="erase all answers of this participant")
 
 
 def _build(options: argparse.Namespace) -> int:
@@ -47,8 +48,8 @@ def _build(options: argparse.Namespace) -> int:
         name = colorizer.model.method.name
         require(name not in fakes, "runs", "one of each method", f"two of {name}")
         fakes[name] = {picture: colorizer.colorize(image) for picture, image in true.items()}
-    build(options.out, true, fakes, options.participants, design, post=options.post)
-    print(options.out / "index.html")
+    build(options.out, true, fakes, options.participants, design, post=options.post, origin=options.origin)
+    print(f"{options.out / 'index.html'}?code= and one of the codes in {options.out}.key.csv for each participant")
     return 0
 
 
@@ -57,14 +58,17 @@ def _collect(options: argparse.Namespace) -> int:
     from colorstudy.trial.server import Answers, serve
 
     path = options.answers or options.page.with_name(f"{options.page.name}.answers.sqlite")
-    with closing(Answers(path, read_key(options.page))) as answers:
+    mode = "rwc" if options.part == "serve" else "rw" if options.delete else "ro"
+    with closing(Answers(path, read_key(options.page), mode)) as answers:
         if options.part == "serve":
             print(f"http://{options.host}:{options.port}/ (Ctrl+C ends it)", flush=True)
             serve(options.page, answers, options.host, options.port)
         if options.delete:
-            print(f"{answers.delete(options.delete)} answers of {options.delete} deleted")
+            print(f"{answers.delete(options.delete)} answers erased")
         if options.out:
+            table = answers.table()
+            require(len(table) > 0, "answers", "at least one", f"none in {path}")
             with replacing(options.out) as temporary:
-                answers.table().to_csv(temporary, index=False)
+                table.to_csv(temporary, index=False)
             print(options.out)
     return 0

@@ -5,6 +5,7 @@ each, then time to say which is fake; ten pairs with feedback, forty without, on
 additions: the pictures come one after the other, and some pairs are easy to tell, to catch those who do not look.
 """
 
+import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,10 +31,9 @@ class Design:
     exposure: float = 1.0  # seconds that each picture is shown
     size: int = 256  # side of the pictures in pixels
     rest: int = 20  # pairs after which a break is offered; 0 for none
-    seed: int = 0  # of sides, orders and the choice of pictures
 
     def __post_init__(self) -> None:
-        for name, least in {"practice": 0, "trials": 1, "size": 16, "rest": 0, "seed": 0}.items():
+        for name, least in {"practice": 0, "trials": 1, "size": 16, "rest": 0}.items():
             value = getattr(self, name)
             require(isinstance(value, int) and value >= least, name, f"an integer >= {least}", value)
         require(0 <= self.catch < 1, "catch", "a share in [0, 1)", self.catch)
@@ -45,44 +45,64 @@ class Design:
         return round(self.catch * self.trials)
 
 
-def session(design: Design, pictures: Sequence[str], method: str, number: int) -> pd.DataFrame:
+def draw(secret: str, *purpose: object) -> str:
+    """64 hex digits that tell neither the `secret` nor what it gives for another purpose (HMAC, SHA-256)."""
+    return hmac.new(secret.encode(), "/".join(map(str, purpose)).encode(), "sha256").hexdigest()
+
+
+def generator(secret: str, *purpose: object) -> np.random.Generator:
+    """Random numbers for one purpose, by `draw`."""
+    return np.random.default_rng(int(draw(secret, *purpose), 16))
+
+
+def session(design: Design, pictures: Sequence[str], method: str, number: int, secret: str = "") -> pd.DataFrame:
     """What one participant sees: one row per pair, the same for the same arguments.
 
-    `pictures` are different names, at least one per pair, and none comes twice. Among the pairs that count, and among
-    the catch pairs, fakes are as often left as right, and as often first as second, up to one. Columns ``session``,
+    `pictures` are different names, at least one per pair, and none comes twice. The `secret` parts them, alike for all
+    sessions, into those for practice, for catch pairs and for pairs that count: what practice tells helps nowhere else.
+    Without a secret everybody can compute the sides, as simulations may. Among the pairs that count, and among the
+    catch pairs, fakes are as often left as right, and as often first as second, up to one. Columns ``session``,
     ``trial`` (from 0), ``phase`` ("practice" or "test"), ``method``, ``kind`` ("method" or "catch"), ``picture``,
     ``fake_side`` (one of `SIDES`), ``fake_first`` (bool).
     """
     total = design.practice + design.trials
     require(len(set(pictures)) == len(pictures), "pictures", "different names", "a name twice")
     require(len(pictures) >= total, "pictures", f"at least {total}, one a pair", len(pictures))
-    rng = np.random.default_rng([design.seed, number])
+    rng, order = generator(secret, "sides", number), generator(secret, "order", number)
     pairs = []
     for counts in ((design.practice, 0), (design.trials - design.catches, design.catches)):  # of method, of catch
         # Whole blocks of the four cells (2 x side + order), then a part of one that is as balanced as its size allows.
         blocks = [np.resize([[0, 3, 1, 2], [1, 2, 0, 3]][rng.integers(2)], count) for count in counts]
         pairs.append(np.c_[np.repeat([0, 1], counts), np.concatenate(blocks)][rng.permutation(sum(counts))])
     is_catch, cell = np.concatenate(pairs).T
+    is_practice = np.arange(total) < design.practice
+    parted = generator(secret, "pictures").permutation(np.array(pictures, dtype=object))
+    parts = np.split(parted, np.cumsum([design.practice, design.catches]))
+    shown = np.empty(total, dtype=object)
+    for where, part in zip((is_practice, is_catch == 1, ~is_practice & (is_catch == 0)), parts):
+        shown[where] = order.permutation(part)[: where.sum()]
     plan = {
         "session": number,
         "trial": np.arange(total),
-        "phase": np.repeat(["practice", "test"], [design.practice, design.trials]),
+        "phase": np.where(is_practice, "practice", "test"),
         "method": method,
         "kind": np.where(is_catch, "catch", "method"),
-        "picture": rng.permutation(np.array(pictures, dtype=object))[:total],
+        "picture": shown,
         "fake_side": np.array(SIDES, dtype=object)[cell // 2],
         "fake_first": cell % 2 == 0,
     }
     return pd.DataFrame(plan)
 
 
-def sessions(design: Design, pictures: Sequence[str], methods: Sequence[str], participants: int) -> pd.DataFrame:
+def sessions(
+    design: Design, pictures: Sequence[str], methods: Sequence[str], participants: int, secret: str = ""
+) -> pd.DataFrame:
     """The sessions of all `participants`; methods take turns, in an order that is shuffled in each round."""
     require(len(methods) > 0 and len(set(methods)) == len(methods), "methods", "different names", list(methods))
     require(participants >= 1, "participants", "at least 1", participants)
-    rng = np.random.default_rng([design.seed, 1_000_003])
+    rng = generator(secret, "methods")
     turns = [method for _ in range(-(-participants // len(methods))) for method in rng.permutation(list(methods))]
-    plans = [session(design, pictures, str(method), i) for i, method in enumerate(turns[:participants])]
+    plans = [session(design, pictures, str(method), i, secret) for i, method in enumerate(turns[:participants])]
     return pd.concat(plans, ignore_index=True)
 
 

@@ -1,40 +1,55 @@
-"""A collector: serves the page of a trial and keeps its answers, each exactly once, in SQLite."""
+"""A collector: serves the page of a trial and keeps its answers, each exactly once, in SQLite.
 
+Nobody can answer without a code of the key, and each is good for one session, so a client has no more sessions than
+it was given codes. Where the collector faces the internet, a proxy in front must still speak TLS, limit the requests
+and connections of one address, and log neither addresses nor codes: the page promises that none are kept.
+"""
+
+import asyncio
 import json
 import os
 import re
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 
 from colorstudy._checks import extra, require
 from colorstudy.trial.design import SIDES
+from colorstudy.trial.page import origin_of, read_script
 
 with extra("trial"):
     import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.middleware.cors import CORSMiddleware
-    from starlette.requests import Request
+    from starlette.requests import ClientDisconnect, Request
     from starlette.responses import JSONResponse
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_BYTES = 4096  # of one posted answer
+MAX_SECONDS = 60  # from one reply on a connection to the next, slow senders and readers included
+MAX_CONNECTIONS = 500  # beyond which the longest without a reply is closed; those about to be need files as well
 
-_CODE = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_HEADERS = [
+    ("Content-Security-Policy", "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'none'"),
+    ("Referrer-Policy", "same-origin"),
+    ("X-Content-Type-Options", "nosniff"),
+]
 _COMMENT = re.compile("[^\ud800-\udfff]{0,500}")  # no halves of letters, which Unicode has and no file can hold
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
+CREATE TABLE IF NOT EXISTS pages (build TEXT PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS answers (
-    participant TEXT NOT NULL, session INTEGER NOT NULL, trial INTEGER NOT NULL, choice TEXT NOT NULL,
-    seconds REAL NOT NULL, exposures TEXT NOT NULL, frame REAL, comment TEXT NOT NULL, received REAL NOT NULL,
-    PRIMARY KEY (participant, trial)
+    session INTEGER NOT NULL, trial INTEGER NOT NULL, choice TEXT NOT NULL, seconds REAL NOT NULL,
+    exposures TEXT NOT NULL, frame REAL, comment TEXT NOT NULL, received REAL NOT NULL, PRIMARY KEY (session, trial)
 ) STRICT;
 CREATE TRIGGER IF NOT EXISTS kept BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
 """
@@ -49,34 +64,44 @@ class Refused(ValueError):
 
 
 class Answers:
-    """Answers to the page of a `key`, in the SQLite file `path`, which is made if needed; they are only added."""
+    """Answers to the page of a `key`, in the SQLite file `path`; they are only added.
 
-    def __init__(self, path: str | os.PathLike, key: pd.DataFrame) -> None:
-        require("build" in key and key["build"].nunique() == 1, "key", "the key of one page", list(key.columns))
+    `mode` is "rwc" (the file is made if needed), "rw" or "ro"; a ``ValueError`` names a missing or foreign file.
+    """
+
+    def __init__(self, path: str | os.PathLike, key: pd.DataFrame, mode: str = "rwc") -> None:
+        require({"build", "code"} <= {*key} and key["build"].nunique() == 1, "key", "that of one page", [*key])
         self.build = str(key["build"].iloc[0])
-        self.trials = key.groupby("session").size().to_dict()
+        self.sessions = dict(zip(key["code"], key["session"].tolist()))  # by code
+        self.trials = int(key["trial"].max()) + 1
         self._lock = threading.Lock()
-        self._file = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        require(mode == "rwc" or Path(path).is_file(), "answers", "a file of answers", f"{path}, which does not exist")
+        if mode == "rwc":
+            Path(path).touch(0o600)
+        uri = f"{Path(path).absolute().as_uri()}?mode={mode}"
+        self._file = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
         self.close = self._file.close
         try:
-            self._file.executescript(_SCHEMA)
+            if mode == "rwc":
+                self._file.executescript(_SCHEMA)
+                self._file.execute("INSERT INTO pages SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pages)", [self.build])
+            if self._file.execute("SELECT build FROM pages").fetchall() != [(self.build,)]:
+                raise sqlite3.DatabaseError("those to another")
         except sqlite3.DatabaseError as error:
             self.close()
-            raise ValueError(f"{path}: expected a file of answers, got {error}") from None
+            raise ValueError(f"{path}: expected a file of answers to this page, got {error}") from None
 
     def add(self, answer: Any) -> bool:
         """Keep one answer, on the disk and once, however often it is sent; False if it was there already.
 
-        `Refused` if it is malformed or of another page (422), or contradicts what is there (409): another answer to
-        this pair, a participant in two sessions, or a pair before its turn.
+        `Refused` if it is malformed or of another page (422), under a code that was not given, all alike (403), or
+        contradicts what is there (409): another answer to this pair, or a pair before its turn.
         """
         row = self._checked(answer)
         names = ", ".join(row)
         with self._lock:
-            query = f"SELECT {names} FROM answers WHERE participant = ? ORDER BY trial"
-            known = [dict(zip(row, found)) for found in self._file.execute(query, [row["participant"]])]
-            if known and known[0]["session"] != row["session"]:
-                raise Refused(f"participant: expected session {known[0]['session']}, got {row['session']}", 409)
+            query = f"SELECT {names} FROM answers WHERE session = ? ORDER BY trial"
+            known = [dict(zip(row, found)) for found in self._file.execute(query, [row["session"]])]
             if row["trial"] > len(known):
                 raise Refused(f"trial: expected pair {len(known)} next, got {row['trial']}", 409)
             if row["trial"] == len(known):
@@ -87,15 +112,22 @@ class Answers:
                 raise Refused(f"trial: expected no other answer to pair {row['trial']}, which has one", 409)
         return False
 
-    def delete(self, participant: str) -> int:
-        """Remove all answers of a participant, who asked for it; how many they were."""
+    def delete(self, code: str) -> int:
+        """Remove all answers of a participant, who asked for it, from every file; how many they were."""
+        require(code in self.sessions, "code", "one of this trial", "another")
         with self._lock:
-            return self._file.execute("DELETE FROM answers WHERE participant = ?", [participant]).rowcount
+            self._file.execute("PRAGMA secure_delete = ON")
+            count = self._file.execute("DELETE FROM answers WHERE session = ?", [self.sessions[code]]).rowcount
+            self._file.execute("VACUUM")
+            ((busy, *_),) = self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        require(not busy, "delete", "no reader of the answers, to erase them from the log: try again", "one")
+        return count
 
     def table(self) -> pd.DataFrame:
         """All answers, as `analysis.join` takes them; text that a spreadsheet would run starts with an apostrophe."""
         with self._lock:
-            table = pd.read_sql_query("SELECT * FROM answers ORDER BY participant, trial", self._file)
+            query = "SELECT session AS participant, * FROM answers ORDER BY session, trial"
+            table = pd.read_sql_query(query, self._file)
         table["comment"] = table["comment"].where(~table["comment"].str.match(r"[=+\-@\t\r]"), "'" + table["comment"])
         return table
 
@@ -104,9 +136,8 @@ class Answers:
         row: dict[str, Any] = {"frame": 0, "comment": ""} | (answer if isinstance(answer, dict) else {})
         rules = {
             "build": (lambda it: it == self.build, "that of this page"),
-            "participant": (lambda it: isinstance(it, str) and _CODE.fullmatch(it), "1 to 40 letters, digits, - or _"),
-            "session": (lambda it: type(it) is int and it in self.trials, "one of the page"),
-            "trial": (lambda it: type(it) is int and 0 <= it < self.trials[row["session"]], "a pair of the session"),
+            "code": (lambda it: isinstance(it, str), "text"),
+            "trial": (lambda it: type(it) is int and 0 <= it < self.trials, "a pair of the session"),
             "choice": (lambda it: it in SIDES, f"one of {SIDES}"),
             "seconds": (_is_time, "a time"),
             "exposures": (lambda it: isinstance(it, list) and [*map(_is_time, it)] == [True, True], "two times in ms"),
@@ -115,41 +146,86 @@ class Answers:
         }
         if not isinstance(answer, dict) or not {*answer} <= {*rules}:
             raise Refused(f"answer: expected the fields {[*rules]}, got {str(answer)[:80]!r}")
-        for name, (is_good, expected) in rules.items():  # in this order: a trial needs a session
+        for name, (is_good, expected) in rules.items():
             if not is_good(row.get(name)):
                 raise Refused(f"{name}: expected {expected}, got {str(row.get(name))[:80]!r}")
+        if row["code"] not in self.sessions:
+            raise Refused("code: expected one that was given", 403)
         row["exposures"] = json.dumps(row["exposures"])
-        return {name: row[name] for name in rules if name != "build"}
+        return {"session": self.sessions[row["code"]]} | {name: row[name] for name in [*rules][2:]}
 
 
 def application(page: str | os.PathLike, answers: Answers) -> Starlette:
-    """The page at ``/``, and ``POST /answers``, which replies 201 (kept), 200 (was there), 409, 413 or 422."""
+    """The page at ``/``, and ``POST /answers``: 201 (kept), 200 (was there), or 403, 409, 413, 415, 422 (refused).
+
+    An answer is JSON, and comes from one of the two origins that the page was built for.
+    """
+    data = read_script(Path(page, "data.js"))
+    origins = [*filter(None, map(origin_of, (data["post"], data["origin"])))]
 
     async def post(request: Request) -> JSONResponse:
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BYTES:
-                return JSONResponse({"error": f"expected up to {MAX_BYTES} bytes"}, 413)
         try:
+            if request.headers.get("Origin") not in origins:
+                raise Refused("expected the origin of the page", 403)
+            if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+                raise Refused("expected application/json", 415)
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BYTES:
+                    raise Refused(f"expected up to {MAX_BYTES} bytes", 413)
             added = await run_in_threadpool(answers.add, json.loads(body))
         except Refused as error:
             return JSONResponse({"error": str(error)}, error.status)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError, ClientDisconnect):  # nobody reads the reply to the last
             return JSONResponse({"error": "expected JSON"}, 422)
         return JSONResponse({"kept": True}, 201 if added else 200)
 
     # Only files of the folder are served, and nothing of a request is used as a path of anything else.
     static = StaticFiles(directory=Path(page).resolve(), html=True)
     served = Starlette(routes=[Route("/answers", post, methods=["POST"]), Mount("/", static)])
-    # The page may lie on another host, or on a disk; there is nothing here that another page could steal.
-    served.add_middleware(CORSMiddleware, allow_origins=["*"], allow_methods=["POST"], allow_headers=["Content-Type"])
+    served.add_middleware(CORSMiddleware, allow_origins=origins, allow_methods=["POST"], allow_headers=["Content-Type"])
     return served
+
+
+class _Connection(H11Protocol):
+    """A connection that is closed `MAX_SECONDS` after its last reply, or sooner if it is the oldest of too many."""
+
+    _all: ClassVar[dict["_Connection", asyncio.TimerHandle]] = {}  # in the order of their last replies
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+        if len(self._all) > MAX_CONNECTIONS:
+            next(iter(self._all))._wait(False)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._wait(False)
+
+    def _wait(self, more: bool = True) -> None:
+        """Set the clock anew; or end the connection."""
+        if self in self._all:
+            self._all.pop(self).cancel()
+        if more:
+            self._all[self] = self.loop.call_later(MAX_SECONDS, self._wait, False)
+        else:
+            self.transport.abort()
 
 
 def serve(page: str | os.PathLike, answers: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until interrupted; on this machine alone, unless `host` says otherwise."""
-    uvicorn.run(application(page, answers), host=host, port=port, log_level="warning", access_log=False)
+    with suppress(ImportError, ValueError, OSError):  # room for them where fewer files may be open: macOS allows 256
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    quiet: dict[str, Any] = {"log_level": "error", "access_log": False}  # whoever sends nonsense fills no log
+    limits: dict[str, Any] = {"http": _Connection, "ws": "none", "backlog": MAX_CONNECTIONS // 5}
+    uvicorn.run(application(page, answers), host=host, port=port, headers=_HEADERS, **limits, **quiet)
 
 
 def _is_time(value: Any) -> bool:

@@ -1,7 +1,7 @@
 // The trial itself, the same on a page and in a notebook: screens, exposures by the frame clock, answers.
 //
-// config: {build, size, exposure, practice, rest, sessions: [[{left, right, first, fake?}]], images: {id: url}, consent}
-// hooks:  {store: {load, save}, post?, download?, answer?, session?}
+// config: {build, size, exposure, practice, rest, consent, session, code, trials: [{left, right, first, fake?}]}
+// hooks:  {store: {load, save}, post?, download?, answer?}
 const colorstudyTrial = (() => {
   "use strict";
 
@@ -26,8 +26,6 @@ const colorstudyTrial = (() => {
       if (extra.length === 0) go.focus();
     });
 
-  const code = () => [...crypto.getRandomValues(new Uint8Array(6))].map((b) => (b % 36).toString(36)).join("");
-
   // Two pictures side by side need room; a phone held upright has too little.
   const roomFor = async (root, size) => {
     const small = () => root.clientWidth < 2 * size + 64 || window.innerHeight < size + 160;
@@ -46,15 +44,15 @@ const colorstudyTrial = (() => {
     return steps[10];
   };
 
-  const preload = async (root, config, trials) => {
-    const ids = trials.flatMap((trial) => [trial.left, trial.right]);
-    const bar = element("progress", { max: ids.length, value: 0 });
+  const preload = async (root, trials) => {
+    const places = trials.flatMap((trial) => [trial.left, trial.right]);
+    const bar = element("progress", { max: places.length, value: 0 });
     root.replaceChildren(element("p", { textContent: "Loading pictures ..." }), bar);
     const images = {};
-    await Promise.all(ids.map(async (id) => {
-      const image = element("img", { alt: "", draggable: false, src: config.images[id] });
+    await Promise.all(places.map(async (place) => {
+      const image = element("img", { alt: "", draggable: false, src: place });
       await image.decode();
-      images[id] = image;
+      images[place] = image;
       bar.value += 1;
     }));
     return images;
@@ -118,16 +116,12 @@ const colorstudyTrial = (() => {
   const run = async (root, config, hooks) => {
     const state = hooks.store.load() ?? {
       build: config.build,
-      participant: code(),
-      session: hooks.session ?? Math.floor(Math.random() * config.sessions.length),
+      participant: config.code,
+      session: config.session,
       answers: [], posted: 0, comment: "", finished: false,
     };
     const save = () => hooks.store.save(state);
-    const trials = config.sessions[state.session];
-    if (!trials) {
-      root.replaceChildren(element("p", { textContent: `There is no session ${state.session}.` }));
-      return;
-    }
+    const trials = config.trials;
 
     // Answers are posted one after the other, in order; what did not arrive is tried again with the next.
     let posting = Promise.resolve();
@@ -136,9 +130,9 @@ const colorstudyTrial = (() => {
       posting = posting.then(async () => {
         // The last one waits for the comment, which goes with it.
         while (state.posted < (state.finished ? trials.length : Math.min(state.answers.length, trials.length - 1))) {
-          const { build, participant, session } = state;
+          const { build, participant: code } = state;
           const comment = state.posted === trials.length - 1 ? { comment: state.comment } : {};
-          await hooks.post({ build, participant, session, ...state.answers[state.posted], ...comment });
+          await hooks.post({ build, code, ...state.answers[state.posted], ...comment });
           state.posted += 1;
           save();
         }
@@ -147,10 +141,8 @@ const colorstudyTrial = (() => {
     };
 
     if (!state.consent) {
-      const name = element("input", { value: state.participant, maxLength: 40, pattern: "[A-Za-z0-9_\\-]+" });
-      const label = element("label", {}, "Your code, which you need if you want your answers deleted: ", name);
-      await screen(root, "Real or fake?", config.consent, "I agree and take part", [label]);
-      if (/^[A-Za-z0-9_-]{1,40}$/.test(name.value)) state.participant = name.value;
+      const kept = `Your code is ${state.participant}. Keep it if you may want your answers deleted.`;
+      await screen(root, "Real or fake?", [...config.consent, kept], "I agree and take part");
       state.consent = true;
       save();
       const counted = trials.length - config.practice;
@@ -163,7 +155,7 @@ const colorstudyTrial = (() => {
     }
     if (!state.finished) {
       await roomFor(root, config.size);
-      const images = await preload(root, config, trials.slice(state.answers.length));
+      const images = await preload(root, trials.slice(state.answers.length));
       const period = await framePeriod();
       for (let i = state.answers.length; i < trials.length; i++) {
         const counted = i - config.practice;

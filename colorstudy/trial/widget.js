@@ -7,7 +7,6 @@ export default {
     const stored = model.get("state");
     let state = stored.build ? stored : null;
     colorstudyTrial.run(root, model.get("config"), {
-      session: model.get("session"),
       store: {
         load: () => state,
         save: (now) => {

@@ -1,13 +1,13 @@
 """The trial inside JupyterLab: the same JavaScript as the page, answers as a DataFrame."""
 
 import base64
-import json
 from pathlib import Path
 
 import pandas as pd
 
 from colorstudy._checks import extra
-from colorstudy.trial.page import read_key, resource
+from colorstudy.trial.design import SIDES
+from colorstudy.trial.page import read_key, read_script, resource
 
 with extra("trial"):
     import anywidget
@@ -21,19 +21,16 @@ class Trial(anywidget.AnyWidget):
     _css = resource("trial.css")
     config = traitlets.Dict().tag(sync=True)
     state = traitlets.Dict().tag(sync=True)
-    session = traitlets.Int().tag(sync=True)
 
     def __init__(self, page: str | Path, session: int = 0) -> None:
         self.key = read_key(page)
-        text = (Path(page) / "data.js").read_text(encoding="utf-8")
-        config = json.loads(text[text.index("{") : text.rindex("}") + 1])
-        trials = config["sessions"][session]
-        images = {}
-        for name in sorted(trial[side] for trial in trials for side in ("left", "right")):
-            content = base64.b64encode(Path(page, config["images"][name]).read_bytes()).decode()
-            images[name] = f"data:image/jpeg;base64,{content}"
-        config |= {"post": None, "sessions": {session: trials}, "images": images}
-        super().__init__(config=config, session=session)
+        (code,) = self.key.loc[self.key["session"] == session, "code"].unique()
+        config = read_script(Path(page, "data.js")) | read_script(Path(page, "sessions", f"{code}.js")) | {"post": None}
+        for trial in config["trials"]:
+            for side in SIDES:
+                content = base64.b64encode(Path(page, trial[side]).read_bytes()).decode()
+                trial[side] = f"data:image/bmp;base64,{content}"
+        super().__init__(config=config)
 
     @property
     def answers(self) -> pd.DataFrame:

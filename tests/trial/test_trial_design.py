@@ -41,7 +41,7 @@ def test_a_session_repeats_and_differs_from_the_next():
     first, again, other = (session(design, PICTURES, "full", number) for number in (3, 3, 4))
     pd.testing.assert_frame_equal(first, again)
     assert (first["picture"] != other["picture"]).any() and (first["fake_side"] != other["fake_side"]).any()
-    assert (session(Design(seed=1), PICTURES, "full", 3)["picture"] != first["picture"]).any()
+    assert (session(design, PICTURES, "full", 3, "a secret")["fake_side"] != first["fake_side"]).any()
 
 
 def test_nothing_but_chance_tells_the_side():

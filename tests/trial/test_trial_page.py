@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +21,9 @@ from colorstudy import cli
 from colorstudy.data import photos
 from colorstudy.training import TrainConfig, fit
 from colorstudy.trial.analysis import join
-from colorstudy.trial.design import Design
-from colorstudy.trial.page import build, resource
+from colorstudy.trial.design import OTHER_SIDE, Design
+from colorstudy.trial.page import build, read_script, resource
+from colorstudy.trial.server import Answers
 from colorstudy.trial.widget import Trial
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -44,28 +44,36 @@ def page(tmp_path_factory):
 
 
 def data_of(out):
-    return json.loads(re.fullmatch(r"window\.COLORSTUDY_TRIAL = (.*);\n", (out / "data.js").read_text())[1])
+    return read_script(out / "data.js")
+
+
+def code_of(key, session):
+    return key.loc[key["session"] == session, "code"].iloc[0]
 
 
 class TestBuild:
     def test_the_key_tells_what_each_pair_is(self, page):
         out, key = page
-        data = data_of(out)
-        assert key["session"].nunique() == len(data["sessions"]) == 6
-        assert pd.read_csv(out.with_name("page.key.csv"))["build"].eq(data["build"]).all()
+        assert key["session"].nunique() == key["code"].nunique() == len([*(out / "sessions").iterdir()]) == 6
+        assert pd.read_csv(out.with_name("page.key.csv"))["build"].eq(data_of(out)["build"]).all()
+        sessions = {code: read_script(out / "sessions" / f"{code}.js") for code in key["code"].unique()}
         true = pictures(96)
         for row in key.itertuples():
-            trial = data["sessions"][row.session][row.trial]
-            truth = trial["left" if row.fake_side == "right" else "right"]
-            shown = np.asarray(Image.open(out / data["images"][truth]))
-            assert abs(shown.astype(float) - true[row.picture]).mean() < 4
+            assert sessions[row.code]["session"] == row.session
+            trial = sessions[row.code]["trials"][row.trial]
+            truth, fake = (
+                np.asarray(Image.open(out / trial[side])) for side in (OTHER_SIDE[row.fake_side], row.fake_side)
+            )
+            assert abs(truth.astype(float) - true[row.picture]).max() == 1
+            if row.kind == "method":
+                assert abs(fake.astype(float) - true[row.picture][::-1]).max() == 1
             assert (trial["first"] == row.fake_side) == row.fake_first
             assert trial.get("fake") == (row.fake_side if row.phase == "practice" else None)
 
     def test_nothing_comes_from_elsewhere(self, page):
         out, _ = page
-        names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.suffix != ".jpg"}
-        assert names == {"index.html", "trial.css", "trial.js", "page.js", "data.js", "images"}
+        names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.parent == out}
+        assert names == {"index.html", "trial.css", "trial.js", "page.js", "data.js", "images", "sessions"}
         for name in ("index.html", "trial.css", "trial.js", "page.js"):
             assert not re.search(r"https?://|//cdn|@import", resource(name))
 
@@ -78,10 +86,12 @@ class TestBuild:
 
     def test_repeats_with_a_secret_and_not_without(self, tmp_path):
         true = pictures(96)
-        for name, secret in {"a": 1, "b": 1, "c": None, "d": None}.items():
+        for name, secret in {"a": "1", "b": "1", "c": None, "d": None}.items():
             build(tmp_path / name, true, {"l2": true}, 2, SMALL, secret=secret)
-        content = [(tmp_path / name / "data.js").read_bytes() for name in "abcd"]
-        assert content[0] == content[1] and len(set(content)) == 3
+        pages = [
+            {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()} for name in "abcd"
+        ]
+        assert pages[0] == pages[1] and len({page["data.js"] for page in pages}) == 3
 
     def test_bad_arguments_are_named(self, tmp_path, page):
         true = pictures(96)
@@ -94,48 +104,12 @@ class TestBuild:
         ]:
             with pytest.raises(error, match=named):
                 build(tmp_path / "new", *arguments)
-        with pytest.raises(ValueError, match=r"post: expected an http\(s\) address"):
-            build(tmp_path / "new", true, {"l2": true}, 2, SMALL, post="ftp://x")
+        for name in ("post", "origin"):
+            with pytest.raises(ValueError, match=rf"{name}: expected an http\(s\) address"):
+                build(tmp_path / "new", true, {"l2": true}, 2, SMALL, **{name: "ftp://x"})
         assert not list(tmp_path.iterdir())
         with pytest.raises(FileExistsError, match="out: expected a new folder"):
             build(page[0], true, {"l2": true}, 2, SMALL)
-
-
-def test_an_outsider_cannot_tell_the_fake(tmp_path):
-    """By names, sizes, times, places in the page and how often a file is used: no better than a coin."""
-    true = pictures(32, 57)
-    noise = np.random.default_rng(0)
-    fakes = {
-        method: {n: np.clip(i + noise.normal(0, s, i.shape), 0, 255).astype(np.uint8) for n, i in true.items()}
-        for method, s in {"easy": 40, "smooth": 1}.items()
-    }
-    key = build(tmp_path / "page", true, fakes, 120, Design(size=32))
-    data = data_of(tmp_path / "page")
-    assert len({path.stat().st_size for path in tmp_path.glob("page/images/*")}) == 1
-    assert len({path.stat().st_mtime for path in tmp_path.glob("page/**/*")}) == 1
-    uses = Counter(trial[side] for trials in data["sessions"] for trial in trials for side in ("left", "right"))
-    places = {name: i for i, name in enumerate(data["images"])}
-    listed = {path.stem: i for i, path in enumerate((tmp_path / "page" / "images").iterdir())}
-    features, labels, groups = [], [], []
-    for row in key[key["phase"] == "test"].itertuples():
-        trial = data["sessions"][row.session][row.trial]
-        pair = trial["left"], trial["right"]
-        differences = [f(pair[0]) - f(pair[1]) for f in (uses.get, places.get, listed.get, lambda n: int(n, 16))]
-        files = [(tmp_path / "page" / data["images"][name]).stat() for name in pair]
-        differences += [files[0].st_size - files[1].st_size, files[0].st_ino - files[1].st_ino]
-        features.append([*np.sign(differences), 1 if trial["first"] == "left" else -1, np.cos(row.trial)])
-        labels.append(1 if row.fake_side == "left" else -1)
-        groups.append(min(pair))
-    features, labels = np.array(features, float), np.array(labels)
-    fold = pd.factorize(pd.Series(groups))[0] % 5  # a pair of files is in one fold, however often it is shown
-    features = np.c_[features, features[:, :3] * features[:, 6:7], np.ones(len(labels))]
-    guesses = np.empty(len(labels))
-    for k in range(5):
-        weights = np.linalg.lstsq(features[fold != k], labels[fold != k], rcond=None)[0]
-        guesses[fold == k] = features[fold == k] @ weights
-    right = np.array([np.mean((guesses * labels)[np.array(groups) == g] > 0) for g in sorted(set(groups))])
-    # As many independent guesses as there are pairs of files.
-    assert abs(right.mean() - 0.5) < 4 * 0.5 / len(right) ** 0.5
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +183,7 @@ class TestBrowser:
     def test_a_whole_trial_by_keys_goes_on_after_a_reload(self, tmp_path, tab):
         out, true = tmp_path / "page", pictures(96)
         key = build(out, true, {"l2": true}, 6, replace(SMALL, exposure=1.0))
-        tab.goto(f"file://{out}/index.html?session=2")
+        tab.goto(f"file://{out}/index.html?code={code_of(key, 2)}")
         begin(tab)
         assert drive(tab, by_key, until=3) == 3
         tab.reload()
@@ -228,7 +202,7 @@ class TestBrowser:
             tab.get_by_text("Which one is fake?").wait_for(state="hidden")
             told.append(tab.get_by_text("was the fake").is_visible())
 
-        tab.goto(f"file://{out}/index.html?session={session}")
+        tab.goto(f"file://{out}/index.html?code={code_of(key, session)}")
         begin(tab)
         assert drive(tab, choose) == 6
         assert told == [True] * 2 + [False] * 4
@@ -251,9 +225,11 @@ class TestBrowser:
         assert len(joined) == 4 and joined["kind"].value_counts().to_dict() == {"method": 3, "catch": 1}
 
     def test_a_small_window_has_to_grow(self, page, tab):
-        out, _ = page
+        out, key = page
         tab.set_viewport_size({"width": 220, "height": 700})
         tab.goto(f"file://{out}/index.html")
+        tab.get_by_text("Please open the link").wait_for()
+        tab.goto(f"file://{out}/index.html?code={code_of(key, 0)}")
         begin(tab)
         tab.get_by_text("do not fit").wait_for()
         tab.set_viewport_size({"width": 900, "height": 700})
@@ -262,8 +238,8 @@ class TestBrowser:
     def test_early_keys_count_nothing(self, tmp_path, tab):
         """An answer before both pictures were seen."""
         true = pictures(96)
-        build(tmp_path / "page", true, {"l2": true}, 1, replace(SMALL, exposure=5.0))
-        tab.goto(f"file://{tmp_path}/page/index.html")
+        key = build(tmp_path / "page", true, {"l2": true}, 1, replace(SMALL, exposure=5.0))
+        tab.goto(f"file://{tmp_path}/page/index.html?code={code_of(key, 0)}")
         begin(tab)
         tab.get_by_text("Look ...").wait_for()
         tab.keyboard.press("ArrowLeft")
@@ -291,7 +267,7 @@ def test_a_whole_trial_from_the_collector(tab, forks, free_port, wait_for_port, 
         servers.wait(process)
 
     with serving():
-        tab.goto(f"{address}/?session=1")
+        tab.goto(f"{address}/?code={code_of(key, 1)}")
         begin(tab)
         drive(tab, by_key, until=2)
     drive(tab, by_key, until=2)
@@ -305,8 +281,8 @@ def test_a_whole_trial_from_the_collector(tab, forks, free_port, wait_for_port, 
     answers = pd.read_csv(tmp_path / "answers.csv")
     assert answers["trial"].tolist() == list(range(6)) and answers["comment"].iloc[-1] == "'=1+1"
     assert len(join(key, answers)) == 4
-    code = answers["participant"][0]
-    assert cli.main(["trial", "answers", str(tmp_path / "page"), "--delete", code]) == 0
+    assert set(answers["session"]) == {1}
+    assert cli.main(["trial", "answers", str(tmp_path / "page"), "--delete", code_of(key, 1)]) == 0
     assert all(url.startswith((address, "data:", "blob:")) for url in tab.requests)
 
 
@@ -371,10 +347,11 @@ class TestWidget:
     def test_holds_one_session_and_only_its_pictures(self, page):
         out, key = page
         widget = Trial(out, session=2)
-        assert list(widget.config["sessions"]) == [2] and len(widget.config["images"]) == 12
-        assert all(url.startswith("data:image/jpeg;base64,") for url in widget.config["images"].values())
+        assert widget.config["session"] == 2 and len(widget.config["trials"]) == 6
+        shown = [trial[side] for trial in widget.config["trials"] for side in OTHER_SIDE]
+        assert len(set(shown)) == 12 and all(url.startswith("data:image/bmp;base64,") for url in shown)
         assert widget.answers.empty and widget.config["post"] is None
-        pd.testing.assert_frame_equal(widget.key, key.assign(build=data_of(out)["build"]))
+        pd.testing.assert_frame_equal(widget.key, key)
 
     def test_answers_are_a_table(self, page):
         widget = Trial(page[0], session=2)
@@ -394,7 +371,7 @@ def test_the_command_builds_a_trial_of_finished_runs(tmp_path, capsys):
     command = ["trial", "build", run, "l2", "-o", str(tmp_path / "page"), "--participants", "4"]
     command += ["--practice", "2", "--trials", "5", "--catch", "0.2", "--size", "64", "--exposure", "0.5"]
     assert cli.main(command) == 0
-    assert capsys.readouterr().out.endswith(f"{tmp_path / 'page' / 'index.html'}\n")
+    assert f"{tmp_path / 'page' / 'index.html'}?code=" in capsys.readouterr().out
     key = pd.read_csv(tmp_path / "page.key.csv")
     assert set(key["method"]) == {"class", "l2"} and key["session"].nunique() == 4
     assert data_of(tmp_path / "page")["exposure"] == 0.5
@@ -402,3 +379,22 @@ def test_the_command_builds_a_trial_of_finished_runs(tmp_path, capsys):
     assert "runs: expected one of each method" in capsys.readouterr().err
     assert cli.main(["trial", "serve", str(tmp_path)]) == 2
     assert "page: expected a folder of `trial build`" in capsys.readouterr().err
+
+
+def test_an_export_is_never_replaced_by_nothing(page, tmp_path, capsys):
+    """By a missing file of answers, one without any, one of another page; and none of these is made or changed."""
+    out, key = page
+    export, none = tmp_path / "a.csv", tmp_path / "none.sqlite"
+    export.write_text("hours of work")
+    Answers(none, key).close()
+    other = tmp_path / "other.sqlite"
+    Answers(other, key.assign(build="other")).close()
+    before = none.read_bytes()
+    errors = {"typo": "does not exist", "none": "expected at least one", "other": "answers to this page"}
+    for name, said in errors.items():
+        path = tmp_path / f"{name}.sqlite"
+        for last in (["-o", str(export)], ["-o", str(export), "--delete", "a" * 32]):
+            assert cli.main(["trial", "answers", str(out), "--answers", str(path), *last]) == 2
+            assert said in (error := capsys.readouterr().err) or "code: expected one of this trial" in error
+    assert export.read_text() == "hours of work" and none.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"a.csv", "none.sqlite", "other.sqlite"}
