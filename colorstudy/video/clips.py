@@ -35,18 +35,14 @@ def clip(name: str) -> Path:
             return Path(str(distribution("mvtb-data").locate_file("mvtbdata/images/traffic_sequence.mp4")))
     file, cache = CLIPS[name]["file"], _files.cache_dir() / "published"
     data = Path(os.environ.get("COLORSTUDY_DATA") or os.devnull)
-    path = next((p for folder in (data, data / "clips", cache) if (p := folder / file).is_file()), None)
-    if path is None:
-        tar = next((t for folder in (data, cache) if (t := folder / "clips.tar").is_file()), None)
+    path = next(filter(Path.is_file, (data / file, data / "clips" / file, cache / file)), cache / file)
+    if not path.is_file():
+        tar = next(filter(Path.is_file, (data / "clips.tar", cache / "clips.tar")), None)
         if tar is None:
             where = f"$COLORSTUDY_DATA (now {os.environ.get('COLORSTUDY_DATA')}) or {cache}"
             raise FileNotFoundError(f"{file}: expected clips.tar, or its folder clips, in {where}, got neither")
-        path = cache / file
-        try:
-            with tarfile.open(tar) as archive, _files.replacing(path) as temporary:
-                temporary.write_bytes(archive.extractfile(file).read())  # type: ignore[union-attr]  # a file
-        except (tarfile.TarError, KeyError, AttributeError, EOFError) as error:
-            raise ValueError(f"{tar}: expected {file} in it, got {error}") from error
+        with tarfile.open(tar) as archive, _files.replacing(path) as temporary:
+            temporary.write_bytes(archive.extractfile(file).read())  # type: ignore[union-attr]  # a file
     require(_files.sha256(path) == CLIPS[name]["sha256"], str(path), "the file of the manifest", "another")
     return path
 
@@ -99,21 +95,14 @@ def known_clip(
     return KnownClip(torch.stack(made), motions[1:])
 
 
-MOVES: dict[str, dict[str, Any]] = {
-    "pan": {"velocity": (1.7, 0.6)},
-    "zoom": {"zoom": 1.02},
-    "occlusion": {"velocity": (0.8, 0.0)},
-}
-"""How the camera of `made_clips` moves, in turn; before the last a disc of the same picture passes."""
-
-
 def made_clips(bank: ImageBank, frames: int, size: int) -> dict[str, KnownClip]:
-    """A `known_clip` of `size` pixels over each picture of a `bank` of 4 times that size; "<picture>, <move>": clip."""
+    """A `known_clip` of `size` pixels over each picture of a `bank` of 4 times that size: pan, zoom, disc in turn."""
+    moves: dict[str, Any] = {"pan": {"velocity": (1.7, 0.6)}, "zoom": {"zoom": 1.02}}
+    moves["disc"] = {"velocity": (0.8, 0.0), "patch_velocity": (2.2, 1.4)}
     made = {}
-    for name, image, (move, options) in zip(bank.names, map(to_tensor, bank.images), cycle(MOVES.items())):
-        disc: Any = {"patch": image[:, : size // 2, : size // 2], "patch_velocity": (2.2, 1.4)}
-        options = options | (disc if move == "occlusion" else {})
-        made[f"{name}, {move}"] = known_clip(image, frames, (size, size * 4 // 3), **options)
+    for name, image, (move, options) in zip(bank.names, map(to_tensor, bank.images), cycle(moves.items())):
+        patch = image[:, : size // 2, : size // 2] if move == "disc" else None
+        made[f"{name}, {move}"] = known_clip(image, frames, (size, size * 4 // 3), patch=patch, **options)
     return made
 
 

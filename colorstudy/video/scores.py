@@ -1,11 +1,11 @@
 """How steady the colours of a clip are from frame to frame, and how right."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 
-import pandas as pd
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from colorstudy import color, metrics
@@ -88,35 +88,15 @@ def clip_scores(pred: Tensor, true: Tensor, motions: Motions) -> dict[str, float
     return scores
 
 
-def scored(
-    colorizer: Colorizer, clips: Mapping[str, KnownClip], smoothers: Iterable[tuple[str, float]]
-) -> pd.DataFrame:
-    """`clip_scores` of `clips`, coloured, a row a clip and smoother, given as kind and decay.
-
-    Columns ``image`` (the clip: the unit of every interval), ``smoothing``, ``decay``, ``frames``, ``seconds``, and
-    those scores.
-    """
+def scored(colorizer: Colorizer, clips: Mapping[str, KnownClip], smoothers: Sequence[tuple[str, float]]) -> DataFrame:
+    """`clip_scores` of coloured `clips`, a row for each, in column ``image``, and smoother, (kind, decay)."""
     rows = []
-    for (name, (true, motions)), (kind, decay) in product(clips.items(), [*smoothers]):
+    for (name, (true, motions)), (kind, decay) in product(clips.items(), smoothers):
         started = time.perf_counter()
         pred = colorize_frames(colorizer, true, kind, decay)
         about = {"image": name, "smoothing": kind, "decay": decay, "frames": len(true)}
         rows.append(about | {"seconds": time.perf_counter() - started} | clip_scores(pred, true, motions))
-    return pd.DataFrame(rows)
-
-
-def strengths(tuned: pd.DataFrame) -> pd.DataFrame:
-    """The decay of each method and smoothing, chosen from rows of `scored` with a column ``method``; decays and means.
-
-    The most accurate in AuC of those that are as steady as the truth, in warp error relative to chroma; if none is, the
-    steadiest. Columns ``auc``, ``steadiness`` (at least 1: as steady as the truth) and ``chosen``.
-    """
-    means = tuned.groupby(["method", "smoothing", "decay"], sort=False).mean(numeric_only=True)
-    truth = means["warp_error_true"] / means["chroma_true"]
-    means["steadiness"] = truth * means["chroma"] / means["warp_error"]
-    rank = means["auc"].where(means["steadiness"] >= 1, means["steadiness"] - 1)  # AuC >= 0 is above all of the others
-    means["chosen"] = rank.groupby(level=["method", "smoothing"]).transform("max") == rank
-    return means[["auc", "steadiness", "chosen"]].reset_index()
+    return DataFrame(rows)
 
 
 def measured_motions(true: Tensor) -> list[Motion | None]:

@@ -85,11 +85,9 @@ def colorize_frame(colorizer: Colorizer, picture: Picture, smoother: Smoother) -
     return smoothed.colorize(picture)
 
 
-def colorize_frames(
-    colorizer: Colorizer, frames: torch.Tensor, smoothing: str = "none", decay: float = 0.2
-) -> torch.Tensor:
-    """The frames (T, 3, H, W) of a clip, sRGB in [0, 1], coloured; `smoothing` and `decay` are those of `Smoother`."""
-    smoother = Smoother(smoothing, decay=decay)
+def colorize_frames(colorizer: Colorizer, frames: torch.Tensor, kind: str = "none", decay: float = 0.2) -> torch.Tensor:
+    """The frames (T, 3, H, W) of a clip, sRGB in [0, 1], coloured; `kind` and `decay` are those of `Smoother`."""
+    smoother = Smoother(kind, decay=decay)
     return torch.cat([colorize_frame(colorizer, frame, smoother) for frame in frames.split(1)])
 
 
@@ -156,8 +154,7 @@ def _finished(folder: Path) -> tuple[int, Path | None]:
     """How many segments stay, and the state after them; others, and what is damaged or follows that, are removed."""
     found = sorted(folder.glob("[0-9]*"))
     sound = [path for path in found if path == _sealed(path)]
-    damaged = [path.name for path in found if path not in sound and path.name.count(".") > 1]
-    if damaged:
+    if damaged := [path.name for path in found if path not in sound and path.name.count(".") > 1]:
         warnings.warn(f"{folder}: {damaged} are damaged: what follows is made again", stacklevel=3)
     parts = [path for path in sound if path.suffix == ".nut"]
     parts = [path for number, path in enumerate(parts) if int(path.name[:6]) == number]
