@@ -1,8 +1,8 @@
 from .bins import ColorBins
 from .colorize import Colorizer
 from .data import load
-from .study.evaluation import evaluate
 from .methods import METHODS, Method
+from .study.evaluation import evaluate
 from .targets import Classification, Regression
 from .training import TrainConfig, fit
 

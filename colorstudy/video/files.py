@@ -48,7 +48,7 @@ class Clip:
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
-        self.path = Path(path)
+        self.path, self.damaged = Path(path), 0
         if not self.path.exists():
             raise FileNotFoundError(f"path: expected a clip, got {self.path}, which does not exist")
         with self.opened() as (container, stream):
@@ -65,11 +65,13 @@ class Clip:
             upright = (size[::-1], 1 / aspect) if self.turns % 2 else (size, aspect)
             self.form = Form(rate, Fraction(stream.time_base), *upright)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self, strict: bool = False) -> Iterator[Frame]:
         """The frames, in order of their times, which always grow.
 
-        A ``ValueError`` if a part is damaged, the size changes, or the clip ends clearly before the file promises.
+        A ``ValueError`` if a part cannot be decoded, the size changes, or the clip ends clearly before the file
+        promises. `damaged` counts the frames so far that FFmpeg patched up; if `strict`, the first is an error, too.
         """
+        self.damaged = 0
         step = max(1, round(1 / (self.form.rate * self.form.time_base)))
         size = (*self.form.size, 3)
         first, last, end = None, 0, 0
@@ -79,6 +81,8 @@ class Clip:
                 at = f"after {float(last * self.form.time_base):.2f} s"
                 require(not packet.is_corrupt, str(self.path), "an undamaged clip", f"a damaged part {at}")
                 for frame in packet.decode():
+                    self.damaged += frame.is_corrupt
+                    require(not (strict and self.damaged), str(self.path), "an undamaged clip", f"a damaged frame {at}")
                     pixels = np.rot90(frame.to_ndarray(format="rgb24"), self.turns)
                     require(pixels.shape == size, str(self.path), f"frames of one size {size}", f"{pixels.shape} {at}")
                     pts = last + step if frame.pts is None else frame.pts
@@ -95,6 +99,7 @@ class Clip:
         """The opened file and its video stream; errors of FFmpeg become a ``ValueError`` that names the file."""
         with _ffmpeg(self.path, ValueError, "a clip that FFmpeg decodes", metadata_errors="replace") as container:
             streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+            streams = [s for s in streams if s.codec_context is not None]  # of a codec that FFmpeg knows
             found = sorted({stream.type for stream in container.streams}) or "nothing"
             require(len(streams) > 0, str(self.path), "a clip with a video stream", f"only {found}")
             yield container, streams[0]
@@ -166,7 +171,10 @@ def joined(container: Any, parts: Sequence[Path], clip: Clip) -> Iterator[Any]:
 def _packets(path: Path) -> Iterator[Any]:
     """The packets of the video stream of a file of ours."""
     with _ffmpeg(path, OSError, "to be written") as container:
-        yield from (packet for packet in container.demux(video=0) if packet.dts is not None)
+        for packet in container.demux(video=0):
+            if packet.pts is not None:  # else the end
+                packet.dts = packet.pts  # as there are no B-frames; of a first packet over 5 MB FFmpeg does not know it
+                yield packet
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def is_cut(previous: torch.Tensor, current: torch.Tensor) -> bool:
     """Whether a new scene begins with `current`; both are the lightness (H, W) of a frame, in [0, 100].
 
     One scene correlates, averaged over 32 x 32 cells, by at least 0.6 at some shift of up to 4 cells. This tells apart
-    95 % of the pairs of our photographs, knows each after a shift of an eighth of its width, and finds the bikes' cuts.
+    95 % of the pairs of our photographs, knows each after a shift by an eighth of its width, and finds none in `CLIPS`.
     """
     before, now = F.adaptive_avg_pool2d(_pair(previous, current), 32)[0].cpu().numpy()
     middle = before[4:-4, 4:-4]

@@ -1,15 +1,20 @@
 """How steady the colours of a clip are from frame to frame, and how right."""
 
-from collections.abc import Sequence
-from itertools import pairwise
+import time
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 
 import torch
+from pandas import DataFrame
 from torch import Tensor
 
 from colorstudy import color, metrics
 from colorstudy._checks import require, require_maps
+from colorstudy.colorize import Colorizer
 from colorstudy.study.scores import Scores
+from colorstudy.video.clips import KnownClip
 from colorstudy.video.flow import Motion, estimate, is_cut, warp
+from colorstudy.video.smoothing import colorize_frames
 
 CLIP_SCORES: Scores = {
     **{name: (name, None) for name in ("warp_error", "cdc", "flicker", "auc", "colorfulness")},
@@ -81,6 +86,17 @@ def clip_scores(pred: Tensor, true: Tensor, motions: Motions) -> dict[str, float
         scores[f"colorfulness{suffix}"] = metrics.colorfulness(rgb).mean().item()
         scores[f"chroma{suffix}"] = metrics.mean_chroma(lab[:, 1:]).mean().item()
     return scores
+
+
+def scored(colorizer: Colorizer, clips: Mapping[str, KnownClip], smoothers: Sequence[tuple[str, float]]) -> DataFrame:
+    """`clip_scores` of coloured `clips`, a row for each, in column ``image``, and smoother, (kind, decay)."""
+    rows = []
+    for (name, (true, motions)), (kind, decay) in product(clips.items(), smoothers):
+        started = time.perf_counter()
+        pred = colorize_frames(colorizer, true, kind, decay)
+        about = {"image": name, "smoothing": kind, "decay": decay, "frames": len(true)}
+        rows.append(about | {"seconds": time.perf_counter() - started} | clip_scores(pred, true, motions))
+    return DataFrame(rows)
 
 
 def measured_motions(true: Tensor) -> list[Motion | None]:

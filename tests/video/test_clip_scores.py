@@ -1,15 +1,21 @@
 """Measures of how steady a clip is, against clips whose motion is known."""
 
+from itertools import islice
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
 from colorstudy import color
+from colorstudy.colorize import Colorizer
 from colorstudy.data import photos
+from colorstudy.methods import get
+from colorstudy.model import Model
 from colorstudy.video import scores
-from colorstudy.video.clips import known_clip
+from colorstudy.video.clips import known_clip, made_clips
 from colorstudy.video.flow import Motion
+from colorstudy.video.smoothing import colorize_frames
 
 
 def still(frames, size):
@@ -172,3 +178,27 @@ class TestClipScores:
             scores.warp_error(clip.frames[:, :2], still(8, (9, 9)))
         with pytest.raises(ValueError, match="chroma: expected at least two frames"):
             scores.warp_error(clip.frames[:1, :2], [])
+
+
+def test_made_clips_move_in_turn():
+    bank = photos(size=128).test
+    made = made_clips(bank, 6, 32)
+    assert [name.rpartition(", ")[0] for name in made] == [*bank.names]
+    assert [name.rpartition(", ")[2] for name in made][:4] == ["pan", "zoom", "disc", "pan"]
+    assert {tuple(clip.frames.shape) for clip in made.values()} == {(6, 3, 32, 42)}
+    for name, clip in made.items():
+        hidden = torch.stack([~motion.visible for motion in clip.motions])[:, 8:-8, 8:-8]
+        assert hidden.any() == name.endswith("disc"), name
+
+
+def test_a_clip_is_a_row():
+    torch.manual_seed(0)
+    colorizer = Colorizer(Model.build(get("l2"), photos(size=64).train.images), 32)
+    made = dict(islice(made_clips(photos(size=128).test, 6, 32).items(), 2))
+    found = scores.scored(colorizer, made, [("none", 0.2), ("exponential", 0.1)])
+    rows = [(name, kind) for name in made for kind in ("none", "exponential")]
+    assert found[["image", "smoothing"]].apply(tuple, axis=1).tolist() == rows
+    true, motions = next(iter(made.values()))
+    expected = scores.clip_scores(colorize_frames(colorizer, true, "exponential", 0.1), true, motions)
+    got = found.loc[1, [*expected]].astype(float).to_dict()
+    assert got == pytest.approx(expected, rel=1e-4, nan_ok=True)

