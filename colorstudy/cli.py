@@ -4,6 +4,7 @@ Only the command that is asked for imports what it needs, so that ``colorstudy -
 """
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:  # where a network or a target of yours may lie; last, so that it hides nothing
         sys.path.append(str(Path.cwd()))
     options = _parser(argv).parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else a file name that is no text would be an error
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"colorstudy: warning: {message}", file=sys.stderr)
         try:
