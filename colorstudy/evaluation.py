@@ -12,6 +12,7 @@ from colorstudy._checks import require, require_choice
 from colorstudy.bins import ColorBins
 from colorstudy.color import merge, split, srgb_to_lab, to_tensor, to_uint8
 from colorstudy.data import ImageBank
+from colorstudy.data.bank import SPLITS
 from colorstudy.metrics import per_image
 
 BASELINES = ("gray", "random")
@@ -83,15 +84,15 @@ def rare(counts: torch.Tensor, share: float = 0.05) -> torch.Tensor:
 def evaluate(
     colorizer: ColorizerLike, bank: ImageBank, subset: str = "test", *, most: int | None = None, batch_size: int = 16
 ) -> pd.DataFrame:
-    """Scores of every picture of the `subset` "test" or "train" of `bank`, coloured from its own lightness.
+    """Scores of every picture of the `subset` "test", "val" or "train" of `bank`, coloured from its own lightness.
 
     If `most` is given, of no more pictures than that, evenly spaced. The table is indexed by ``image``, with the
     columns of `metrics.per_image`, and ``rare`` and ``rare_true``: the share of pixels whose colour, predicted or true,
     is among the `rare` ones of the bank. `study.scores.aggregate` makes set-level scores of it.
     """
-    require_choice(subset, ("test", "train"), "subset")
+    require_choice(subset, SPLITS, "subset")
     require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
-    pictures = bank.test if subset == "test" else bank.train
+    pictures: ImageBank = getattr(bank, subset)
     bins, weights, is_rare = _reference(bank)
     chosen = np.linspace(0, len(pictures) - 1, min(most or len(pictures), len(pictures))).round().astype(int)
     parts: list[dict[str, torch.Tensor]] = []

@@ -9,7 +9,7 @@ from colorstudy.data.bank import ImageBank
 from colorstudy.data.batches import batch
 from colorstudy.data.build import folder
 from colorstudy.data.photos import legacy_photos, photos
-from colorstudy.data.published import ARCHIVES, published
+from colorstudy.data.published import SETS, published, recognize
 from colorstudy.data.readers import pictures_below, read
 
 __all__ = ["ImageBank", "batch", "folder", "legacy_photos", "load", "photos", "pictures_below", "published", "read"]
@@ -18,12 +18,15 @@ __all__ = ["ImageBank", "batch", "folder", "legacy_photos", "load", "photos", "p
 def load(source: str | os.PathLike, **options: Any) -> ImageBank:
     """The bank of a source, with the `options` of its function.
 
-    `source` is "photos" (those embedded), "bsds500" (see `published`), the path of a folder of
-    pictures (one called photos is ``"./photos"``), or "package.module:function" of what gives a bank.
+    `source` is "photos" (those embedded), a published set such as "photos16k" (see `published`), the path of a folder
+    of pictures (one called photos is ``"./photos"``), the path of a published set as a folder or tar file, or
+    "package.module:function" of what gives a bank.
     """
-    known = ["photos", *ARCHIVES]
-    if source not in known and Path(source).expanduser().is_dir():
-        return folder(source, **options)
+    known, path = ["photos", *SETS], Path(source).expanduser()
+    if source not in known and (path.is_dir() or path.suffix == ".tar"):
+        name = recognize(path)
+        require(name is not None or path.is_dir(), "source", f"a tar file of one of {[*SETS]}", f"{path}, of none")
+        return published(name, data=path, **options) if name else folder(source, **options)
     if ":" in str(source):
         bank: ImageBank = resolve(str(source), "source")(**options)
         return bank

@@ -1,4 +1,4 @@
-"""`ImageBank`: pictures of one size, split into train and test."""
+"""`ImageBank`: pictures of one size, split into train, val and test."""
 
 import hashlib
 import json
@@ -9,15 +9,17 @@ import numpy as np
 
 from colorstudy._checks import require
 
+SPLITS = ("train", "val", "test")  # to fit, to choose by, to report; in this order in every bank
+
 
 @dataclass(frozen=True, eq=False)
 class ImageBank:
-    """Colour pictures of one source, training pictures first; `train` and `test` are a ``ValueError`` if empty."""
+    """Colour pictures of one source by split; `train`, `val` and `test` are a ``ValueError`` if empty."""
 
     name: str
     images: np.ndarray  # uint8 (N, S, S, 3); a read-only memory map if it comes out of the cache
     names: tuple[str, ...]  # relative to the source
-    split: tuple[str, ...]  # "train" or "test" of each
+    split: tuple[str, ...]  # one of `SPLITS` of each
     hash: str  # SHA-256 (hex) over names, contents and split of the files, the size, and the version of the decoding
     skipped: dict[str, str] = field(default_factory=dict)  # file -> why it was left out: undecodable, or a repetition
     grey: tuple[str, ...] = ()  # names of pictures left out, as they have hardly a colour
@@ -28,6 +30,10 @@ class ImageBank:
     @property
     def train(self) -> "ImageBank":
         return self._part("train")
+
+    @property
+    def val(self) -> "ImageBank":
+        return self._part("val")
 
     @property
     def test(self) -> "ImageBank":
@@ -44,8 +50,8 @@ class ImageBank:
         return ImageBank(self.name, self.images[kept], chosen, split, digest)
 
     def summary(self) -> dict[str, str | int]:
-        """Name, hash, size in pixels, and the numbers of training, test, grey and skipped pictures."""
-        counts = {split: self.split.count(split) for split in ("train", "test")}
+        """Name, hash, size in pixels, and the numbers of training, validation, test, grey and skipped pictures."""
+        counts = {split: self.split.count(split) for split in SPLITS}
         counts |= {"grey": len(self.grey), "skipped": len(self.skipped)}
         return {"name": self.name, "hash": self.hash, "size": self.images.shape[1], **counts}
 

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from colorstudy import _files
 from colorstudy._checks import require
-from colorstudy.data.bank import ImageBank
+from colorstudy.data.bank import SPLITS, ImageBank
 from colorstudy.data.readers import EXTENSIONS, GREY, colorful, pictures_below
 
 DECODE_VERSION = 1  # in every bank's hash; to be raised whenever `readers` would give other pixels for the same file
@@ -47,11 +47,11 @@ def build(
 ) -> ImageBank:
     """The bank `name` of `sources`, out of the cache if it is there and intact, decoded otherwise.
 
-    `sources` are (name, path, split): names are unique and relative, with forward slashes; a split is "train", "test",
-    or the probability of "test", which the content decides: no file moves another. Centre squares are resized to `size`
-    pixels. Files that cannot be decoded are left out with a warning, grey ones and doubles without. A ``ValueError`` if
-    a split that was asked for is empty; an ``OSError`` if `cache_dir` cannot be written. Files of the cache and of
-    `sources` that have the size and times of last time are not read again, unless `verify`.
+    `sources` are (name, path, split): names are unique and relative, with forward slashes; a split is one of `SPLITS`,
+    or the probability of "test", not "train", which the content decides: no file moves another. Centre squares are
+    resized to `size` pixels. Files that cannot be decoded are left out with a warning, grey ones and doubles without. A
+    ``ValueError`` if a split that was asked for is empty; an ``OSError`` if `cache_dir` cannot be written. Files of the
+    cache and of `sources` that have the size and times of last time are not read again, unless `verify`.
     """
     sources = list(sources)
     require(isinstance(size, int) and size > 0, "size", "a positive integer", repr(size))
@@ -83,8 +83,9 @@ def build(
     unreadable = _unreadable(record["skipped"], 20)
     if not unreadable.startswith("0 "):
         warnings.warn(f"{name}: left out {unreadable}", stacklevel=2)
-    for wanted in ("train", "test"):
-        asked = any(split == wanted if isinstance(split, str) else 0 < split < 1 for _, _, split in sources)
+    for wanted in SPLITS:
+        drawn = wanted != "val"
+        asked = any(split == wanted if isinstance(split, str) else drawn and 0 < split < 1 for _, _, split in sources)
         got = f"none among {len(images)} in colour; another share of test pictures or more files would help"
         require(not asked or wanted in record["split"], name, f"at least one {wanted} picture", got)
     names, splits, grey = (tuple(record[key]) for key in ("names", "split", "grey"))
@@ -92,12 +93,12 @@ def build(
 
 
 def _identify(sources: list[_Source], known: dict[str, str]) -> tuple[dict[str, _Source], dict[str, str]]:
-    """SHA-256 -> source of the distinct files, training files first; name -> reason of those that are out already."""
+    """SHA-256 -> source of the distinct files, by split; name -> reason of those that are out already."""
     entries: dict[str, _Source] = {}
     skipped: dict[str, str] = {}
     for name, path, split in sources:
-        valid = split in ("train", "test") if isinstance(split, str) else 0 <= split <= 1
-        require(valid, "split", "'train', 'test' or a probability", repr(split))
+        valid = split in SPLITS if isinstance(split, str) else 0 <= split <= 1
+        require(valid, "split", f"one of {SPLITS} or a probability", repr(split))
         try:
             digest = _files.sha256(path, known)
         except OSError as error:
@@ -106,9 +107,10 @@ def _identify(sources: list[_Source], known: dict[str, str]) -> tuple[dict[str, 
         if digest in entries:
             skipped[name] = _SAME + entries[digest][0]
         else:  # the content's hash is read as a number in [0, 1)
-            is_test = split == "test" if isinstance(split, str) else int(digest[:12], 16) / 16**12 < split
-            entries[digest] = name, path, "test" if is_test else "train"
-    return dict(sorted(entries.items(), key=lambda entry: entry[1][2] == "test")), skipped  # in order within a split
+            drawn = "test" if not isinstance(split, str) and int(digest[:12], 16) / 16**12 < split else "train"
+            entries[digest] = name, path, split if isinstance(split, str) else drawn
+    ordered = sorted(entries.items(), key=lambda entry: SPLITS.index(str(entry[1][2])))  # as they came within a split
+    return dict(ordered), skipped
 
 
 def _store(array: Path, name: str, entries: dict[str, _Source], size: int, record: dict, known: dict) -> _Cached:

@@ -23,6 +23,6 @@ def settings(options: argparse.Namespace, owner: Any) -> Any:
 
 def add_data(parser: argparse.ArgumentParser, name: str, **options: str) -> None:
     """The argument or option `name` for a source of pictures, as `data.load` takes it, and ``--size``."""
-    words = "photos, the embedded ones; bsds500; a folder of pictures; or package.module:function"
+    words = "photos, the embedded ones; photos16k, scenes, kodak or bsds300; a folder; or package.module:function"
     parser.add_argument(name, metavar="SOURCE", help=words, **options)  # type: ignore[arg-type]  # default= alone
     parser.add_argument("--size", type=int, default=128, help="side of the pictures in pixels, 128 by default")

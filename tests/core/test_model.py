@@ -131,6 +131,22 @@ def test_files_bring_back_every_bit(name, images, rgb, tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["model.safetensors"]
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_a_file_of_half_precision_is_smaller_and_colours_alike(name, images, rgb, tmp_path):
+    model = build(name, images)
+    model.loss(rgb)
+    for half in (False, True):
+        model.save(tmp_path / f"{half}.safetensors", half=half)
+    whole, rounded = (Model.load(tmp_path / f"{half}.safetensors") for half in (False, True))
+    sizes = [(tmp_path / f"{half}.safetensors").stat().st_size for half in (False, True)]
+    assert sizes[1] < 0.6 * sizes[0] and rounded.method == model.method
+    for key, tensor in rounded.state_dict().items():
+        is_weight = key.startswith("network.") and tensor.is_floating_point()
+        expected = whole.state_dict()[key]
+        assert tensor.dtype == expected.dtype
+        assert torch.equal(tensor, expected.half().float() if is_weight else expected)
+
+
 def test_a_file_says_what_it_holds(images, tmp_path):
     model = build("colorunet", images)
     model.size, model.data = 24, "tiny"
