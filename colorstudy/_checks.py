@@ -1,19 +1,14 @@
 """Checks of arguments: one place for the sentence "name: expected this, got that"."""
 
 import difflib
-import inspect
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import torch
-
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
 def require(condition: bool, argument: str, expected: str, got: object) -> None:
@@ -36,34 +31,17 @@ def require_columns(table: Any, columns: Iterable[str], argument: str) -> None:
     require(not missing, argument, f"the columns {missing}", f"only {[*table.columns]}")
 
 
-def require_maps(tensor: torch.Tensor, argument: str, channels: int, shape: str) -> None:
-    """Require a floating-point tensor (..., `channels`, H, W); a ``TypeError`` if it is none, else a ``ValueError``."""
-    if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-        got = tensor.dtype if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+def require_maps(tensor: torch.Tensor, argument: str, channels: int, shape: str, or_bytes: bool = False) -> None:
+    """Require a floating-point tensor (..., `channels`, H, W), or one of uint8 if `or_bytes`.
+
+    A ``TypeError`` if it is none, a ``ValueError`` if its shape is another.
+    """
+    is_tensor = isinstance(tensor, torch.Tensor)
+    if not is_tensor or not (tensor.is_floating_point() or (or_bytes and tensor.dtype == torch.uint8)):
+        got = tensor.dtype if is_tensor else type(tensor).__name__
         raise TypeError(f"{argument}: expected a floating-point tensor {shape}, got {got}")
     good = tensor.ndim >= 3 and tensor.shape[-3] == channels and (tensor.ndim == 4 or "(B" not in shape)
     require(good, argument, f"shape {shape}", tuple(tensor.shape))
-
-
-def takes(**shapes: str) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Decorator: `require_maps` of the named arguments, of shapes such as "(B, 2, h, w)" or "uint8 or (*, 3, H, W)"."""
-
-    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        names = list(inspect.signature(function).parameters)
-
-        @wraps(function)
-        def checked(*args: _P.args, **options: _P.kwargs) -> _R:
-            given: dict[str, Any] = dict(zip(names, args)) | options
-            for name in (name for name in shapes if name in given):
-                tensor, (either, _, shape) = given[name], shapes[name].rpartition(" or ")
-                if either and getattr(tensor, "dtype", None) == torch.uint8:
-                    tensor = tensor[..., :0, :0].float()
-                require_maps(tensor, name, int(shape.split(",")[1]), shape)
-            return function(*args, **options)
-
-        return checked
-
-    return decorate
 
 
 def resolve(path: str, argument: str) -> Any:

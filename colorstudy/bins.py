@@ -10,7 +10,7 @@ import scipy  # whose parts are imported when they are used
 import torch
 from torch import nn
 
-from colorstudy._checks import require, require_choice, require_maps, takes
+from colorstudy._checks import require, require_choice, require_maps
 from colorstudy.color import SPACES, srgb_to_lab
 
 
@@ -185,9 +185,8 @@ class _Grid:
 @lru_cache
 def _gamut_bins(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Centres (Q, 2) of `ColorBins.in_gamut` and which of them are reachable."""
-    hull = torch.from_numpy(
-        scipy.spatial.ConvexHull(_gamut_surface().numpy()).equations
-    )  # (faces, 3): n . x + c <= 0 inside
+    faces = scipy.spatial.ConvexHull(_gamut_surface().numpy()).equations
+    hull = torch.from_numpy(faces)  # (faces, 3): n . x + c <= 0 inside
     half = 110 // step
     axis = step * torch.arange(-half, half + 1, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)  # (G, 2), sorted by (a, b)
@@ -218,7 +217,7 @@ def _gamut_surface() -> torch.Tensor:
     return srgb_to_lab(torch.stack(ends))[:, 1:].permute(0, 2, 3, 1).reshape(-1, 2)
 
 
-@takes(chroma="(B, 2, h, w)")
 def _points(chroma: torch.Tensor) -> torch.Tensor:
     """Chroma (B, 2, h, w) as points (B, h, w, 2) in at least float32, without gradient."""
+    require_maps(chroma, "chroma", 2, "(B, 2, h, w)")
     return chroma.detach().to(torch.promote_types(chroma.dtype, torch.float32)).permute(0, 2, 3, 1)

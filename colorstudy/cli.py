@@ -171,10 +171,9 @@ def _targets(places: list[Path], out: Path, overwrite: bool, clips: Sequence[str
 def _train(options: argparse.Namespace) -> int:
     """Train a method, or go on where an earlier call stopped."""
     from colorstudy._checks import require
-    from colorstudy._distributed import leave
     from colorstudy.data import load
     from colorstudy.methods import Method, get
-    from colorstudy.training import TrainConfig, fit
+    from colorstudy.training import TrainConfig, fit, leave
 
     own = {name: value for name in ("network", "target") if (value := getattr(options, name))}
     got = "both" if own else "neither"

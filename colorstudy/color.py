@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from colorstudy._checks import require, require_choice, takes
+from colorstudy._checks import require, require_choice, require_maps
 
 # Linear sRGB -> XYZ: ITU-R BT.709 primaries with the D65 white point, in the rounding that scikit-image and OpenCV use.
 _XYZ_FROM_RGB = torch.tensor(
@@ -34,13 +34,13 @@ SPACES = {"lab": 110.0, "yuv": 0.615}
 """The spaces, each with the largest magnitude that its chroma takes: the scale of a network's output."""
 
 
-@takes(rgb="uint8 or (*, 3, H, W)")
 def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     """CIELAB (*, 3, H, W) of sRGB pictures (*, 3, H, W) in [0, 1], or uint8: IEC 61966-2-1, CIE 15:2004.
 
     L* in [0, 100], a* in about [-86.2, 98.3], b* in about [-107.9, 94.5]; of uint8 pictures in float32. Agrees with
     ``skimage.color.rgb2lab``.
     """
+    require_maps(rgb, "rgb", 3, "(*, 3, H, W)", or_bytes=True)
 
     def convert(block: torch.Tensor) -> torch.Tensor:
         fx, fy, fz = _f(block).unbind(-3)
@@ -49,15 +49,15 @@ def srgb_to_lab(rgb: torch.Tensor) -> torch.Tensor:
     return in_blocks(convert, rgb)
 
 
-@takes(lab="(*, 3, H, W)")
 def lab_to_srgb(lab: torch.Tensor) -> torch.Tensor:
     """sRGB (*, 3, H, W) in [0, 1] of CIELAB (*, 3, H, W): colours outside of the gamut are clipped by channel."""
+    require_maps(lab, "lab", 3, "(*, 3, H, W)")
     return in_blocks(_srgb, lab)
 
 
-@takes(rgb="uint8 or (*, 3, H, W)")
 def srgb_to_yuv(rgb: torch.Tensor) -> torch.Tensor:
     """Y in [0, 1], U in [-0.436, 0.436], V in [-0.615, 0.615] of sRGB (*, 3, H, W), as above (ITU-R BT.601)."""
+    require_maps(rgb, "rgb", 3, "(*, 3, H, W)", or_bytes=True)
     return _mix(_YUV_FROM_RGB, rgb / 255 if rgb.dtype == torch.uint8 else rgb)
 
 
@@ -74,16 +74,17 @@ def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Te
     return 100 * yuv[..., :1, :, :], yuv[..., 1:, :, :]
 
 
-@takes(rgb="uint8 or (*, 3, H, W)")
 def lightness_of(rgb: torch.Tensor, space: str = "lab") -> torch.Tensor:
     """Lightness (*, 1, H, W) of pictures (*, 3, H, W): `split` without the cost of the chroma of "lab"."""
+    require_maps(rgb, "rgb", 3, "(*, 3, H, W)", or_bytes=True)
     l_star = space == "lab"
     return in_blocks(lambda block: 116 * _f(block, slice(1, 2)) - 16 if l_star else split(block, space)[0], rgb)
 
 
-@takes(lightness="(*, 1, H, W)", chroma="(*, 2, H, W)")
 def merge(lightness: torch.Tensor, chroma: torch.Tensor, space: str = "lab") -> torch.Tensor:
     """sRGB in [0, 1] of lightness (*, 1, H, W) and chroma (*, 2, H, W): the inverse of `split`."""
+    require_maps(lightness, "lightness", 1, "(*, 1, H, W)")
+    require_maps(chroma, "chroma", 2, "(*, 2, H, W)")
     require_choice(space, SPACES, "space")
     if space == "lab":
         return in_blocks(_srgb, torch.cat([lightness, chroma], dim=-3))

@@ -82,11 +82,9 @@ class Colorizer:
     ) -> Any:
         """Colour a picture, a batch or a list of pictures; what colours they have are ignored.
 
-        `image` is a path, a PIL image, an array or a tensor: uint8, or floats in [0, 1]; grey, RGB or RGBA; (H, W),
-        (H, W, C), (C, H, W), or a batch of these; see `data.arrays.as_batch`. `temperature` and `rebalance` are those
-        of `Classification.decode`; a regression has none. RGB comes back as `image` came: a tensor for a tensor, an
-        array of the same type and layout for an array, else uint8 (H, W, 3). What cannot be read, or has another shape,
-        type or range, is a ``FileNotFoundError``, ``TypeError`` or ``ValueError``.
+        `image` is a path, a PIL image, an array or a tensor, uint8 or floats in [0, 1], as `data.arrays.as_batch` takes
+        and gives it back. `temperature` and `rebalance` are those of `Classification.decode`; a regression has none.
+        What cannot be taken is a ``FileNotFoundError``, ``TypeError`` or ``ValueError``.
         """
         if temperature is not None or rebalance is not None:
             return self.decoding(temperature=temperature, rebalance=rebalance).colorize(image)

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from colorstudy._checks import require, takes
+from colorstudy._checks import require, require_maps
 
 
 def gaussian_blur(
@@ -30,7 +30,6 @@ def gaussian_blur(
     return blurred
 
 
-@takes(chroma="(B, 2, H, W)", lightness="(B, 1, H, W)")
 def joint_bilateral(
     chroma: torch.Tensor, lightness: torch.Tensor, sigma_space: float = 3.0, sigma_lightness: float = 10.0
 ) -> torch.Tensor:
@@ -40,6 +39,8 @@ def joint_bilateral(
     of those around it, weighted by a Gaussian of their distance (`sigma_space`, in pixels; the window reaches 2 sigma)
     and one of their difference in lightness (`sigma_lightness`).
     """
+    require_maps(chroma, "chroma", 2, "(B, 2, H, W)")
+    require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
     same = lightness.shape[-2:] == chroma.shape[-2:] and len(lightness) == len(chroma)
     require(same, "lightness", f"batch and size of chroma, {tuple(chroma.shape)}", tuple(lightness.shape))
     require(sigma_space > 0, "sigma_space", "a width > 0", sigma_space)

@@ -1,28 +1,28 @@
 """The run folder: what it holds, how it is claimed, checkpointed, resumed and finished.
 
-run.json            what the run is: method, config, data and code; written first
-train.csv           step, loss and learning rate of every step; grows by appended rows
-checkpoint-000100/  model.safetensors and state.pt (optimizer, schedule, generators) of the last finished interval
-model.safetensors   the trained model
-train.json          duration, speed and provenance; written last: a run with this file is finished
-images.csv, ...     scores of every picture; metrics.json, written after them: the run is scored
+run.json           what the run is: method, config, data and code; written first
+train.csv          step, loss and learning rate of every step; grows by appended rows
+checkpoint.pt      model, optimizer, schedule and generators after the last finished interval
+model.safetensors  the trained model
+train.json         duration, speed and provenance; written last: a run with this file is finished
+images.csv, ...    scores of every picture; metrics.json, written after them: the run is scored
 """
 
 import csv
 import json
-import pickle
-import shutil
+import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
+from colorstudy._checks import require
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest
 from colorstudy.model import Model
 
 DESCRIPTION, WEIGHTS, SUMMARY, METRICS = "run.json", "model.safetensors", "train.json", "metrics.json"
-_LOG = "train.csv"
+_LOG, _CHECKPOINT = "train.csv", "checkpoint.pt"
 
 
 def history(run: str | Path) -> list[dict[str, float]]:
@@ -44,67 +44,55 @@ def claim(folder: Path, description: dict[str, Any], overwrite: bool) -> bool:
         if difference is not None:
             print(f"{folder.name}: starting anew, {difference}", flush=True)
             # A kill in between must leave the old run, unfinished: its mark goes first, its description changes last.
-            for name in (SUMMARY, WEIGHTS):
+            for name in (SUMMARY, WEIGHTS, _CHECKPOINT, _LOG):
                 (folder / name).unlink(missing_ok=True)
-            for checkpoint in _checkpoints(folder):
-                _remove(checkpoint)
-            (folder / _LOG).unlink(missing_ok=True)
     write_json(path, description)
     return (folder / SUMMARY).exists()
 
 
-class Progress(NamedTuple):
-    """Where a training is: the next step, and the seconds that it took so far."""
-
-    step: int
-    seconds: float
-
-
-def save_checkpoint(folder: Path, progress: Progress, model: Model, *states: Any) -> None:
-    """Write a checkpoint with the `states`, of optimizer and schedule, whole or not at all; remove those before it."""
-    temporary, final = folder / ".checkpoint", folder / f"checkpoint-{progress.step:06d}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save(temporary / WEIGHTS)
+def save_checkpoint(folder: Path, step: int, seconds: float, *states: Any) -> None:
+    """Replace the checkpoint, whole or not at all: the next step, the time taken, the `states` of model and so on."""
     # Batches are a function of (seed, step); the generators are for layers that draw numbers, as dropout does.
     generators = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
-    content = {"progress": tuple(progress), "states": [s.state_dict() for s in states], "generators": generators}
+    content = {"progress": (step, seconds), "states": [s.state_dict() for s in states], "generators": generators}
+    temporary = folder / f".{_CHECKPOINT}"  # what a kill leaves of it, the next one overwrites
     try:
-        torch.save(content, temporary / "state.pt")
-    except RuntimeError as error:  # of its writer, when a disk is full
-        reason = " ".join(str(error).split())
-        raise OSError(f"{temporary / 'state.pt'}: expected to be written, got {reason}") from error
-    earlier = _checkpoints(folder)
-    temporary.rename(final)
-    for checkpoint in earlier:
-        _remove(checkpoint)
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+    except RuntimeError as error:  # of torch's writer, while it handles that a disk is full
+        raise OSError(f"{temporary}: expected to be written, got {error.__context__ or error}") from error
+    temporary.replace(folder / _CHECKPOINT)
 
 
-def resume(folder: Path, model: Model, *states: Any, writes: bool = True) -> Progress:
-    """Load the last checkpoint, if any; if `writes`, cut the rows of ``train.csv`` after it."""
-    checkpoints, log = _checkpoints(folder), folder / _LOG
-    if not checkpoints:
+def resume(folder: Path, *states: Any, writes: bool = True) -> tuple[int, float]:
+    """Load the checkpoint, if any, into `states`; the next step, and the seconds that the training took so far.
+
+    If it `writes`, rows of ``train.csv`` after the checkpoint are cut.
+    """
+    path, log = folder / _CHECKPOINT, folder / _LOG
+    if not path.exists():
         if writes:
             log.unlink(missing_ok=True)
-        return Progress(0, 0.0)
-    model.load_state_dict(Model.load(checkpoints[-1] / WEIGHTS).state_dict(), strict=True)
-    path = checkpoints[-1] / "state.pt"
+        return 0, 0.0
     try:
+        with zipfile.ZipFile(path) as file:
+            require(file.testzip() is None, "checksums", "those of the content", "others: the file is damaged")
         content = torch.load(path, weights_only=True, map_location="cpu")
+        step, seconds = content["progress"]
         for state, saved in zip(states, content["states"], strict=True):
             state.load_state_dict(saved)
         torch.set_rng_state(content["generators"][0])
-        progress = Progress(*content["progress"])
-    except (pickle.UnpicklingError, RuntimeError, ValueError, LookupError, TypeError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged file makes readers raise anything
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected the state of a checkpoint, got {type(error).__name__}: {reason}") from None
+        raise ValueError(f"{path}: expected a checkpoint, got {type(error).__name__}: {reason}") from None
     if torch.cuda.is_available() and len(content["generators"]) > 1:
         torch.cuda.set_rng_state_all(content["generators"][1:])
     if writes:
         rows = log.read_bytes().splitlines(keepends=True)
         with replacing(log) as whole:
-            whole.write_bytes(b"".join(rows[: progress.step + 1]))
-        print(f"{folder.name}: resumed at step {progress.step}", flush=True)
-    return progress
+            whole.write_bytes(b"".join(rows[: step + 1]))
+        print(f"{folder.name}: resumed at step {step}", flush=True)
+    return step, seconds
 
 
 def log(folder: Path, first_step: int, losses: list[float], rates: list[float]) -> None:
@@ -130,15 +118,3 @@ def _difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> s
             return _difference(old[name], new[name], f"{prefix}{name}.")
         return f"{prefix}{name} was {old.get(name)!r} and is now {new[name]!r}"
     return None
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    return sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
-
-
-def _remove(checkpoint: Path) -> None:
-    """Out of sight first, so that a kill in between leaves no half of a checkpoint."""
-    temporary = checkpoint.with_name(".checkpoint")
-    shutil.rmtree(temporary, ignore_errors=True)
-    checkpoint.rename(temporary)
-    shutil.rmtree(temporary)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from colorstudy._checks import require, require_choice, require_maps, takes
+from colorstudy._checks import require, require_choice, require_maps
 from colorstudy.bins import ColorBins
 from colorstudy.color import SPACES
 from colorstudy.filters import gaussian_blur
@@ -73,15 +73,15 @@ class _Target(nn.Module):
     def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
 
-    @takes(chroma="(B, 2, H, W)")
     def _truth(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """`chroma` (B, 2, H, W), checked, at the size of `output`."""
+        require_maps(chroma, "chroma", 2, "(B, 2, H, W)")
         require_maps(output, "output", self.out_channels, f"(B, {self.out_channels}, h, w)")
         require(len(chroma) == len(output), "chroma", f"a batch of {len(output)}, as the output", len(chroma))
         largest = chroma.abs().max() if self._is_first and SPACES[self.space] > 1 else 0
         if 0.05 < largest <= 1:
             text = f"chroma: expected {self.space} units, up to about {SPACES[self.space]:g}, got values in [-1, 1]"
-            warnings.warn(f"{text}; were they scaled?", stacklevel=4)
+            warnings.warn(f"{text}; were they scaled?", stacklevel=3)
         self._is_first = bool(self._is_first and largest <= 0.05)  # a grey batch tells nothing
         if chroma.shape[-2:] == output.shape[-2:]:
             return chroma
@@ -115,9 +115,9 @@ class Regression(_Target):
         errors = [error, *(gaussian_blur(error, size) for size in self.blurs)]
         return torch.stack([squared_error(e, e.new_zeros(())) for e in errors]).mean()
 
-    @takes(output="(B, 2, h, w)")
     def decode(self, output: torch.Tensor) -> torch.Tensor:
         """Chroma (B, 2, h, w) of `output` (B, 2, h, w), in float32."""
+        require_maps(output, "output", 2, "(B, 2, h, w)")
         return output.float() * SPACES[self.space]
 
 

@@ -5,20 +5,22 @@ the first of them does all writing. In batch norm each process of a CPU run norm
 """
 
 import math
+import os
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from filelock import FileLock
+from torch import nn
 from tqdm.auto import tqdm
 
 from colorstudy import runs
 from colorstudy._checks import require
-from colorstudy._distributed import ends_with_the_others, fabric_of, rank_zero_first, share_batch_norms
 from colorstudy._files import sha256
 from colorstudy._provenance import code_hash, provenance
 from colorstudy.data import ImageBank, batch
@@ -29,10 +31,8 @@ from colorstudy.model import Model
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-
-def _incidental(default: Any) -> Any:
-    """A setting that does not change what is learned (beyond rounding), so that a run may resume with another."""
-    return field(default=default, metadata={"incidental": True})
+# Settings that do not change what is learned (beyond rounding), so that a run may resume with others.
+_INCIDENTAL = ("interval", "accelerator", "threads")
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class TrainConfig:
     weight_decay: float = 1e-2  # of kernels only
     seed: int = 0  # of the weights, the batches and the augmentation
     precision: str = "32-true"  # as Lightning Fabric names it, as is the accelerator: "bf16-mixed", ...
-    interval: int = _incidental(100)  # steps between two checkpoints
-    accelerator: str = _incidental("auto")  # a GPU where there is one
-    threads: int = _incidental(0)  # of the processor, on which the bits depend; 0 for torch's own choice
+    interval: int = 100  # steps between two checkpoints
+    accelerator: str = "auto"  # a GPU where there is one
+    threads: int = 0  # of the processor, on which the bits depend; 0 for torch's own choice
 
     def __post_init__(self) -> None:
         at_least = {"steps": 1, "batch_size": 1, "crop": 1, "interval": 1, "seed": 0, "threads": 0}
@@ -63,7 +63,7 @@ class TrainConfig:
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is learned."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if not f.metadata.get("incidental")}
+        return {name: value for name, value in asdict(self).items() if name not in _INCIDENTAL}
 
 
 def fit(
@@ -84,41 +84,64 @@ def fit(
 
     `out_dir` is the run folder, made if needed, and returned. Where it holds a run of another method, config, data or
     code, that is refused with a ``ValueError`` that names the difference, unless `overwrite`. `start` is a finished run
-    of the method that `method` starts from, if it does (`Method.start`). If another process of the run ends, that is a
-    ``ConnectionError``; a loss that is no longer finite, a ``FloatingPointError``. The last checkpoint stays.
+    of the method that `method` starts from, if it does (`Method.start`). A loss that is no longer finite is a
+    ``FloatingPointError``. However a run ends, its last checkpoint is whole; torchrun ends all processes if one dies.
     """
     method, out_dir = get(method), Path(out_dir)
     require(not method.decodes, "method", f"one to train, as {method.name} decodes {method.decodes}", method.name)
     side = data.images.shape[1]
     require(config.crop <= side, "crop", f"at most {side}, the side of the pictures", config.crop)
+    began = None if start is None else Model.load(Path(start) / runs.WEIGHTS)
     wanted = f"a finished run of {method.start}" if method.start else f"none, as {method.name} starts from none"
-    require((start is not None) == bool(method.start), "start", wanted, "none" if start is None else str(start))
-    began = None if start is None else _model_of(start, method.start)
-    fabric = fabric_of(config.accelerator, config.precision)
+    got = began.method.name if began else "none"
+    require(got == (method.start or "none"), "start", wanted, got)
+    fabric = _fabric_of(config.accelerator, config.precision)
     world_size = fabric.world_size
     expected = f"a multiple of the {world_size} processes"
     require(config.batch_size % world_size == 0, "batch_size", expected, config.batch_size)
     fabric.launch()
-    rank_zero_first(lambda: out_dir.mkdir(parents=True, exist_ok=True))
+    out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock") if fabric.is_global_zero else nullcontext():
         description: dict[str, Any] = {"method": asdict(method), "config": config.identity()}
-        description |= {
-            "data": {"name": data.name, "hash": data.hash},
-            "code": code_hash(__name__, method.network, method.target),
-        }
+        description["data"] = {"name": data.name, "hash": data.hash}
+        description["code"] = code_hash(__name__, method.network, method.target)
         if start is not None:
             description["start"] = sha256(Path(start) / runs.WEIGHTS)[:16]
-        if rank_zero_first(lambda: runs.claim(out_dir, description, overwrite)):
+        if fabric.broadcast(fabric.is_global_zero and runs.claim(out_dir, description, overwrite)):
             fabric.print(f"{out_dir.name}: already trained", flush=True)
             return out_dir
         threads = torch.get_num_threads()
         torch.set_num_threads(config.threads or threads)
         try:
-            with torch.random.fork_rng(), nullcontext() if world_size == 1 else ends_with_the_others(out_dir):
+            with torch.random.fork_rng():
                 _train(fabric, method, data, config, began, out_dir)
         finally:
             torch.set_num_threads(threads)
     return out_dir
+
+
+def leave() -> None:
+    """Leave the process group, if there is one, once all are done: its threads may abort a process that ends first."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def _fabric_of(accelerator: str, precision: str) -> "Fabric":
+    """Fabric for the processes of torchrun; a ``ValueError`` if this machine lacks the device or the precision."""
+    from lightning_fabric import Fabric  # seconds, which those who only colour pictures need not wait for
+    from lightning_fabric.strategies import DDPStrategy
+
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    machines = int(os.environ.get("WORLD_SIZE", devices)) // devices
+    places: dict[str, Any] = {"devices": devices, "num_nodes": machines}
+    if devices * machines > 1:  # a network for every cluster of pictures, as Cheng et al. have, may see none of a batch
+        places["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+    try:
+        return Fabric(accelerator=accelerator, precision=precision, **places)  # type: ignore[arg-type]  # any text
+    except (RuntimeError, ValueError) as error:
+        got = f"{accelerator=}, {precision=}"
+        raise ValueError(f"config: expected a device and a precision of this machine, got {got}: {error}") from None
 
 
 def _train(
@@ -130,7 +153,7 @@ def _train(
     if start is not None:
         model.start_from(start)
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        share_batch_norms(model.network)
+        model.network = nn.SyncBatchNorm.convert_sync_batchnorm(model.network)
     for kernel in (p for p in model.network.parameters() if p.ndim == 4):  # in the layout that devices prefer
         kernel.data = kernel.data.contiguous(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(_decayed_apart(model, config.weight_decay), lr=config.learning_rate)
@@ -171,23 +194,15 @@ def _train(
             raise FloatingPointError(f"{out_dir}: the loss is no longer finite before step {step}; {advice}")
         if writes:
             runs.log(out_dir, step - len(found), found, rates)
-            runs.save_checkpoint(out_dir, runs.Progress(step, seconds), model, optimizer, schedule)
+            runs.save_checkpoint(out_dir, step, seconds, model, optimizer, schedule)
         speed, mean = len(found) * config.batch_size / (time.perf_counter() - started), sum(found) / len(found)
         fabric.print(f"{out_dir.name}: step {step}/{config.steps}  loss {mean:.4f}  {speed:.0f} images/s", flush=True)
     bar.close()
     summary = {"config": asdict(config), "seconds": round(seconds, 2), "provenance": provenance()}
     summary["parameters"] = sum(p.numel() for p in model.parameters())
-    rank_zero_first(lambda: runs.finish(out_dir, model, summary))
-
-
-def _model_of(start: str | Path, method: str) -> Model:
-    """The trained model of the finished run `start`, which is to be one of `method`."""
-    path = Path(start) / runs.WEIGHTS
-    if not path.is_file():
-        raise FileNotFoundError(f"start: expected a finished run of {method}, found no {path}")
-    model = Model.load(path)
-    require(model.method.name == method, "start", f"a run of {method}", f"one of {model.method.name}")
-    return model
+    if writes:
+        runs.finish(out_dir, model, summary)
+    fabric.barrier()  # what all return is there
 
 
 def _decayed_apart(model: Model, weight_decay: float) -> list[dict[str, Any]]:

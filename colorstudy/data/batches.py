@@ -39,8 +39,6 @@ def batch(
     square = len(shape) == 4 and shape[0] > 0 and shape[1] == shape[2] and shape[3] == 3
     require(square and dtype == np.uint8, "images", "uint8 (N, S, S, 3) with N > 0", f"{dtype} {shape}")
     require(0 < crop <= shape[1], "crop", f"in [1, {shape[1]}], the side of the pictures", crop)
-    require(step >= 0, "step", "at least 0", step)
-    require(seed >= 0, "seed", "at least 0", seed)
     require(world_size > 0 and 0 <= rank < world_size, "rank", f"in [0, world_size = {world_size})", rank)
     shared = batch_size > 0 and batch_size % world_size == 0
     require(shared, "batch_size", f"a positive multiple of world_size = {world_size}", batch_size)

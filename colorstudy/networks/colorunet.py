@@ -37,7 +37,7 @@ class ColorUNetFrozenNorm(ColorUNet):
     def train(self, mode: bool = True) -> "ColorUNetFrozenNorm":
         super().train(mode)
         for layer in self.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, (nn.BatchNorm2d, nn.SyncBatchNorm)):
                 layer.eval()  # it scales and shifts, by statistics that stay the initial ones
         return self
 

@@ -57,11 +57,9 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     they are named and left out.
     """
     profile = profile_of(results)
-    expected = (
-        f"methods of the profile {profile.name}, {[*profile.methods]} (set `methods` there, or skip the notebook)"
-    )
+    known = f"methods of the profile {profile.name}, {[*profile.methods]}"
     for name in methods or ():
-        require(name in profile.methods, "methods", expected, repr(name))
+        require(name in profile.methods, "methods", f"{known} (set `methods` there, or skip the notebook)", repr(name))
     asked = [run for run in profile.runs(results) if methods is None or run.method in methods]
     there = {run.method for run in asked if run.scored}
     runs = [run for run in asked if run.scored or not (profile.keep_runs and run.method in there)]

@@ -56,16 +56,15 @@ class Results:
         frame = self.frame(table)
         if frame is None or not {column, *where} <= {*frame}:
             return missing
-        frame = frame[(frame[[*where]] == pd.Series(where)).all(axis=1)]
-        if len(frame) != 1 or frame[column].isna().any():
+        rows = frame[(frame[[*where]] == pd.Series(where)).all(axis=1)]
+        if len(rows) != 1 or rows[column].isna().any():
             return missing
-        row = frame.iloc[0]
-        value = row[column]
-        if not isinstance(value, (int, float)):
-            return html.escape(str(value))
-        pairs = ((f"{column}_low", f"{column}_high"), ("low", "high"))
-        ends = next(((row[low], row[high]) for low, high in pairs if low in row and high in row), None)
-        return (format(value, show) if ends is None else with_interval(value, *ends, show)).replace("-", "−")
+        row, prefix = rows.iloc[0], f"{column}_" if f"{column}_low" in rows else ""
+        if not isinstance(row[column], (int, float)):
+            return html.escape(str(row[column]))
+        if f"{prefix}low" not in row:
+            return format(row[column], show).replace("-", "−")
+        return with_interval(row[column], row[f"{prefix}low"], row[f"{prefix}high"], show).replace("-", "−")
 
     word = number  # for text in a cell, such as a verdict
 
@@ -81,15 +80,11 @@ class Results:
 
     def table(self, table: str, caption: str, columns: Sequence[str] | Mapping[str, str] | None = None) -> str:
         """A table with its caption as HTML: the `columns`, renamed where they are a mapping."""
-        path = self.find(f"tables/{table}.csv")
-        if path is None:
+        frame, path = self.frame(table), self.find(f"tables/{table}.csv")
+        names = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns or ()}
+        if frame is None or path is None or not {*names} <= {*frame}:
             return gap(f"Table: {caption} ({table})")
-        frame = pd.read_csv(path).map(_unbroken)
-        names = dict(columns) if isinstance(columns, Mapping) else {name: name for name in columns or frame}
-        missing = [str(name) for name in names if name not in frame]
-        if missing:
-            return gap(f"Table: {caption} ({table}: {', '.join(missing)})")
-        frame = frame[list(names)].rename(columns=names)
+        frame = (frame[[*names]].rename(columns=names) if names else frame).map(_unbroken)
         body = frame.to_html(index=False, border=0, float_format=lambda x: f"{x:.4g}".replace("-", "−"), na_rep="")
         return f"<figure class='table'>{_caption(caption, path)}{body}</figure>"
 

@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from colorstudy._distributed import share_batch_norms
 from colorstudy.model import Model
 from colorstudy.networks import build
 from colorstudy.runs import history
@@ -133,28 +132,15 @@ def test_batch_norm_takes_its_statistics_from_a_share(method, steps, most, train
     assert 1e-5 < difference(tmp_path / "1", tmp_path / "2") < most
 
 
-@pytest.mark.parametrize(
-    "name, shared",
-    [("compact", "all"), ("zhang-small", "all"), ("colorunet-frozen-norm", "none"), ("dahl", "trunk's not")],
-)
-def test_gpus_share_the_batch_norms_that_learn(name, shared):
-    """Not those of a frozen trunk, nor those that a defect keeps in evaluation mode."""
-    network = build(name, 2)
-    before = {key: value.clone() for key, value in network.state_dict().items()}
-    share_batch_norms(network)
-    network.train()
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d | nn.SyncBatchNorm)]
-    learning = [layer for layer in layers if layer.training]
-    assert all(isinstance(layer, nn.SyncBatchNorm) for layer in learning)
-    assert not any(isinstance(layer, nn.SyncBatchNorm) for layer in layers if not layer.training)
-    assert layers and {"all": learning == layers, "none": not learning}.get(shared, len(learning) < len(layers))
-    after = network.eval().state_dict()
-    assert after.keys() == before.keys() and all(torch.equal(after[key], before[key]) for key in before)
-    assert torch.isfinite(network(torch.full((1, 1, 32, 32), 50.0))).all()
+def test_batch_norm_that_a_defect_freezes_stays_frozen_where_gpus_share_it():
+    """As `fit` converts it on several GPUs."""
+    network = nn.SyncBatchNorm.convert_sync_batchnorm(build("colorunet-frozen-norm", 2)).train()
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.SyncBatchNorm)]
+    assert layers and not any(layer.training for layer in layers)
 
 
 def test_another_number_of_processes_goes_on(train, tmp_path):
-    """Stopped after its first interval by a second process that dies: a clear end, a usable checkpoint.
+    """Stopped after its first interval by a second process that dies: all end, the checkpoint is whole.
 
     Then one process goes on, is killed, and two finish the run.
     """
@@ -167,12 +153,11 @@ def test_another_number_of_processes_goes_on(train, tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    _wait_for(lambda: list(out.glob("checkpoint-*")) or running.poll() is not None)
+    _wait_for(lambda: (out / "checkpoint.pt").exists() or running.poll() is not None)
     assert running.poll() is None, running.communicate()[0]
     os.kill(_rank(running.pid, 1), signal.SIGKILL)
-    output, _ = running.communicate(timeout=120)
+    output, _ = running.communicate(timeout=300)
     assert running.returncode != 0
-    assert "another process of this run ended, or it was told to stop; the last checkpoint is whole" in output
     assert "Signal 9 (SIGKILL)" in output  # torchrun says which one
     assert not (out / "train.json").exists()
     first = _step(out)
@@ -191,15 +176,15 @@ def test_another_number_of_processes_goes_on(train, tmp_path):
 
 
 def _wait_for(condition):
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        time.sleep(0.1)
     assert condition()
 
 
 def _step(out):
-    """The step of the last checkpoint."""
-    return max(int(path.name.removeprefix("checkpoint-")) for path in out.glob("checkpoint-*"))
+    """The step of the checkpoint."""
+    return torch.load(out / "checkpoint.pt", weights_only=True)["progress"][0]
 
 
 def _rank(launcher, rank):

@@ -31,7 +31,7 @@ def test_sources_of_a_leaf_are_few():
 
 def test_sources_are_transitive_and_no_more():
     found = names("from colorstudy.training import fit")
-    assert {"__init__.py", "training.py", "runs.py", "_distributed.py", "_provenance.py", "_files.py"} <= found
+    assert {"__init__.py", "training.py", "runs.py", "_provenance.py", "_files.py"} <= found
     assert {"model.py", "methods.py", "targets.py", "bins.py", "color.py", "prior.py"} <= found
     assert {f"networks/{name}.py" for name in ("__init__", "compact", "zhang", "_layers", "_trunk")} <= found
     assert {f"data/{name}.py" for name in ("__init__", "bank", "batches", "build", "photos", "readers")} <= found

@@ -13,7 +13,7 @@ from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.methods import METHODS
 from colorstudy.model import Model
-from colorstudy.runs import Progress, history
+from colorstudy.runs import history
 from colorstudy.study.grid import evaluate_run
 from colorstudy.study.run import Run
 from colorstudy.training import TrainConfig, fit
@@ -130,18 +130,6 @@ def test_a_run_in_progress_says_what_it_is(done, tmp_path):
 # --- the folder ---
 
 
-def test_the_last_checkpoint_is_that_of_the_most_steps(model, tmp_path):
-    """Whatever their names' lengths, and if a kill left several."""
-    steps = [999_998, 1_000_000, 20, 999_999]
-    for step in steps:
-        runs.save_checkpoint(tmp_path / str(step), Progress(step, 1.5), model)
-        (checkpoint,) = (tmp_path / str(step)).iterdir()
-        checkpoint.rename(tmp_path / checkpoint.name)
-    assert runs.resume(tmp_path, model, writes=False) == (1_000_000, 1.5)
-    runs.save_checkpoint(tmp_path, Progress(1_000_001, 2.0), model)
-    assert [path.name for path in tmp_path.glob("*checkpoint*")] == ["checkpoint-1000001"]
-
-
 def test_a_checkpoint_restores_model_optimizer_schedule_and_generator(model, tmp_path, capsys):
     def states():
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
@@ -152,7 +140,7 @@ def test_a_checkpoint_restores_model_optimizer_schedule_and_generator(model, tmp
         model.loss(torch.rand(2, 3, 16, 16)).backward()
         optimizer.step(), schedule.step()
         runs.log(tmp_path, 0, [2.5, 2.0], [0.1, 0.2])
-        runs.save_checkpoint(tmp_path, Progress(2, 3.0), model, optimizer, schedule)
+        runs.save_checkpoint(tmp_path, 2, 3.0, model, optimizer, schedule)
         runs.log(tmp_path, 2, [1.5], [0.3])
         drawn, before = torch.rand(3), model.checksum
         with torch.no_grad():
