@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Any
 
 from torch import nn
@@ -58,12 +57,12 @@ class Method:
         require_choice(self.bins, BINS, "bins")
         require_choice(self.sampling, SAMPLINGS, "sampling")
         require_choice(self.augmentation, AUGMENTATIONS, "augmentation")
-        require(isinstance(self.lam, Real) and 0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
+        require(isinstance(self.lam, (int, float)) and 0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
         good = isinstance(self.neighbors, int) and self.neighbors >= 1
         require(good, "neighbors", "an integer >= 1", self.neighbors)
         for name in ("smoothing", "rebalance", "grey_mask", "bilateral", "sigma", "temperature"):
             value, may_be_0 = getattr(self, name), name not in ("sigma", "temperature")
-            good = isinstance(value, Real) and (value >= 0 if may_be_0 else value > 0)
+            good = isinstance(value, (int, float)) and (value >= 0 if may_be_0 else value > 0)
             require(good, name, f"a number {'>=' if may_be_0 else '>'} 0", value)
             require(value == 0 or 1e-9 <= value <= 1e9, name, "a number from 1e-9 to 1e9", value)  # which has a square
         object.__setattr__(self, "blurs", tuple(self.blurs))  # a list, where it comes from a file

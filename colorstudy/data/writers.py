@@ -32,7 +32,7 @@ def write(path: Path, pixels: np.ndarray, source: Path, mark: str) -> list[str]:
             options |= {"dpi": dpi} if all(1 <= value <= 65535 for value in dpi) else {}
         if profile := image.info.get("icc_profile"):
             options["icc_profile"] = profile if is_srgb(profile) else _SRGB
-        if image.mode[0] in "IF" or ";16" in str(image.tile) or image.info.get("bits", 8) > 8:
+        if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")) or image.info.get("bits", 8) > 8:
             lost.append("16 bits a sample, of which 8 are kept")
         if image.has_transparency_data and path.suffix.lower() == ".png":
             alpha = upright(image, 1, lambda block: block.convert("RGBA").getchannel("A"))

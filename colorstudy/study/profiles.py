@@ -187,9 +187,8 @@ def _read_yaml(path: Path) -> tuple[Any, Callable[..., str]]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        for event in yaml.parse(text, yaml.SafeLoader):
-            alias = isinstance(event, yaml.AliasEvent) and event.anchor
-            require(not alias, f"line {event.start_mark.line + 1}", "no alias", f"*{alias}")
+        aliases = [token.value for token in yaml.scan(text, yaml.SafeLoader) if isinstance(token, yaml.AliasToken)]
+        require(not aliases, str(path), "no alias", aliases[:1])
         content, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected YAML, got {error}") from None
