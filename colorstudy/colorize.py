@@ -54,7 +54,7 @@ class Colorizer:
         or it is not finished, that is a ``FileNotFoundError``; if it is no model of ours, a ``ValueError``.
         """
         shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
-        path = shipped[run_or_file] if run_or_file in shipped else Path(run_or_file)  # type: ignore[index]  # no path is
+        path = shipped[run_or_file] if run_or_file in shipped else Path(run_or_file)
         if path.is_dir():
             if not (path / "model.safetensors").exists():
                 raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")
