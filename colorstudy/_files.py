@@ -10,16 +10,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from colorstudy._checks import require
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it doesn't.
 
-    Parents are made. The temporary name keeps the suffix, by which many writers choose their format.
+    Parents are made. The temporary name, which fits wherever that of `path` does, keeps the suffix, by which many
+    writers choose their format.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
+    temporary = path.with_name(f".{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -51,11 +54,13 @@ def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[s
 
 
 def read_json(path: str | Path) -> Any:
-    """The content of a JSON file, or a ``ValueError`` that names it."""
+    """The content of a JSON file, a mapping, or a ``ValueError`` that names it."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON, got {error}") from None
+    require(isinstance(content, dict), str(path), "a mapping", f"{content!r:.40}")
+    return content
 
 
 def table_of(module: str) -> list[dict[str, str]]:

@@ -4,6 +4,7 @@ Only the command that is asked for imports what it needs, so that ``colorstudy -
 """
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -24,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if str(Path.cwd()) not in sys.path:  # where a network or a target of yours may lie; last, so that it hides nothing
         sys.path.append(str(Path.cwd()))
     options = _parser(argv).parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # else a file name that is no text would be an error
+            stream.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_: print(f"colorstudy: warning: {message}", file=sys.stderr)
         try:
@@ -52,7 +56,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     colorize.add_argument("--run", dest="model", default="full", metavar="RUN", help=run)
     colorize.add_argument("-o", "--out", required=True, type=Path, help="folder for the results; of one clip, a file")
     colorize.add_argument("--temperature", type=float, help="of the annealed mean, > 0; the method's own by default")
-    colorize.add_argument("--overwrite", action="store_true", help="replace files that are there already")
+    colorize.add_argument("--overwrite", action="store_true", help="replace files, and make finished ones again")
     clips = colorize.add_argument_group("clips")
     words = "average over the frames before: not at all, in place, or along the motion (the default)"
     clips.add_argument("--smoothing", choices=["none", "exponential", "flow"], default="flow", help=words)
@@ -94,36 +98,49 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
 def _colorize(options: argparse.Namespace) -> int:
     """Colour pictures or clips with a trained model."""
-    from PIL import Image
+    import numpy as np
 
-    from colorstudy._files import replacing
-    from colorstudy.data import read
+    from colorstudy._checks import require
+    from colorstudy.data.writers import mark_of, write
+    from colorstudy.study.album import mark_for, plan
     from colorstudy.video import CLIP_EXTENSIONS
 
-    targets = _targets(options.pictures, options.out, options.overwrite, CLIP_EXTENSIONS)
-    clips = {source for source in targets.values() if source.suffix.lower() in CLIP_EXTENSIONS}
-    if clips:  # FFmpeg takes 100 MiB
-        from colorstudy.video.files import Clip
-        from colorstudy.video.smoothing import colorize_clip
+    targets, skipped = plan(options.pictures, options.out, CLIP_EXTENSIONS)
     colorizer = _colorizer(options.model).decoding(temperature=options.temperature)
+    colorizer.colorize(np.zeros((8, 8), np.uint8))  # what fails here would fail for every picture
     chosen = {name: getattr(options, name) for name in ("smoothing", "resume", "strict", "overwrite")}
-    failed = 0
-    for target, source in targets.items():
-        try:
-            content: Any = Clip(source) if source in clips else read(source)
-            if source in clips:
-                colorize_clip(content, target, colorizer, **chosen)
-        except (OSError, ValueError) as error:
-            if source in clips and type(error) is OSError:  # what is made cannot be written, as on a full disk
-                raise
-            failed = 1
-            print(f"colorstudy: skipped {error}", file=sys.stderr)
-            continue
-        if source not in clips:
-            with replacing(target) as temporary:
-                Image.fromarray(colorizer.colorize(content)).save(temporary, quality=95)  # of JPEG; PNG loses nothing
-        print(target)
-    return failed
+    clips = {source for source in targets.values() if source.suffix.lower() in CLIP_EXTENSIONS}
+    done = {target for target in targets if target.exists() and not options.overwrite}
+    for target in done:
+        source = targets[target]
+        is_ours = options.resume if source in clips else mark_of(target) == mark_for(source, colorizer)
+        expected = "no file there but those that this call has made before (of clips: with --resume), or --overwrite"
+        require(is_ours, "out", expected, target)
+
+    def make(source: Path, target: Path) -> None:
+        if source in clips:  # FFmpeg takes 100 MiB
+            from colorstudy.video.files import Clip
+            from colorstudy.video.smoothing import colorize_clip
+
+            colorize_clip(Clip(source), target, colorizer, **chosen)
+            return
+        for words in write(target, colorizer.colorize(source), source, mark_for(source, colorizer)):
+            print(f"colorstudy: lost of {source}: {words}", file=sys.stderr)
+
+    try:
+        for target in targets:
+            try:
+                if target not in done:
+                    make(targets[target], target)
+                print(target)
+            except (ImportError, OSError, ValueError) as error:
+                if type(error) is OSError:  # what is made cannot be written, as on a full disk
+                    raise
+                skipped.append(str(error))
+    finally:
+        for words in skipped:
+            print(f"colorstudy: skipped {words}", file=sys.stderr)
+    return int(bool(skipped))
 
 
 def _colorizer(run: str) -> "Colorizer":
@@ -135,36 +152,6 @@ def _colorizer(run: str) -> "Colorizer":
 
         return Colorizer(release.load(run))
     return Colorizer.load(run)
-
-
-def _targets(places: list[Path], out: Path, overwrite: bool, clips: Sequence[str]) -> dict[Path, Path]:
-    """Where each picture or clip goes: coloured file -> source, checked before any is made.
-
-    A picture of a folder keeps its place below it. JPEG files stay JPEG, those that end on one of `clips` become MP4,
-    all others PNG. A single clip goes to `out` itself, if that has the name of a file.
-    """
-    from colorstudy._checks import require
-    from colorstudy.data.readers import pictures_below
-
-    sources: dict[Path, Path] = {}  # picture -> its name
-    for place in places:
-        require(place.exists(), "pictures", "files or folders", f"{place}, which does not exist")
-        names = pictures_below(place) if place.is_dir() else []
-        require(place.is_file() or len(names) > 0, "pictures", "files or folders of pictures", f"{place}, with none")
-        sources |= {place / name: Path(name) for name in names} or {place: Path(place.name)}
-    originals = {source.resolve() for source in sources}
-    targets: dict[Path, Path] = {}
-    kept = {".jpg", ".jpeg", ".png", ".mp4"}
-    for source, name in sources.items():
-        suffix = name.suffix.lower()
-        target = out / (name if suffix in kept else name.with_suffix(".mp4" if suffix in clips else ".png"))
-        if suffix in clips and len(sources) == 1 and out.suffix:
-            target = out
-        require(target not in targets, "pictures", f"one for {target}", f"{source} and {targets.get(target)}")
-        require(target.resolve() not in originals, "out", "another place than that of the sources", out)
-        require(overwrite or not target.exists(), "out", "no such file there, or --overwrite", target)
-        targets[target] = source
-    return targets
 
 
 def _train(options: argparse.Namespace) -> int:

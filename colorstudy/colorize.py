@@ -50,13 +50,11 @@ class Colorizer:
     def load(cls, run_or_file: str | os.PathLike = "full", device: str | torch.device | None = None) -> "Colorizer":
         """The colorizer of a finished run folder, or of a file of weights.
 
-        ``"full"`` and ``"l2"`` are the models in `WEIGHTS`, unless there are runs or files of these names. If there is
-        nothing, or it is not finished, that is a ``FileNotFoundError``; if it is no model of ours, a ``ValueError``.
+        ``"full"`` and ``"l2"`` are the models in `WEIGHTS`; a folder of that name is ``"./full"``. If there is nothing,
+        or it is not finished, that is a ``FileNotFoundError``; if it is no model of ours, a ``ValueError``.
         """
-        path = Path(run_or_file)
-        if not path.exists():
-            shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
-            path = shipped.get(str(run_or_file), path)
+        shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
+        path = shipped[run_or_file] if run_or_file in shipped else Path(run_or_file)
         if path.is_dir():
             if not (path / "model.safetensors").exists():
                 raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")
@@ -93,9 +91,9 @@ class Colorizer:
         if isinstance(image, (list, tuple)):
             return [self.colorize(one) for one in image]
         rgb, restore = as_batch(image)  # type: ignore[arg-type]  # a str is a Sequence, too
-        lightness = lightness_of(rgb.to(self.device), self.space)
-        prediction = self.predict(lightness)
-        return restore(self.render(lightness, prediction, as_bytes=rgb.dtype == torch.uint8))
+        lightness, as_bytes = lightness_of(rgb.to(self.device), self.space), rgb.dtype == torch.uint8
+        del rgb  # of a file of 100 megapixels 300 MB
+        return restore(self.render(lightness, self.predict(lightness), as_bytes=as_bytes))
 
     @torch.no_grad()
     def predict(self, lightness: torch.Tensor) -> torch.Tensor:

@@ -57,12 +57,14 @@ class Method:
         require_choice(self.bins, BINS, "bins")
         require_choice(self.sampling, SAMPLINGS, "sampling")
         require_choice(self.augmentation, AUGMENTATIONS, "augmentation")
-        require(0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
-        require(self.neighbors >= 1, "neighbors", "an integer >= 1", self.neighbors)
-        for name in ("smoothing", "rebalance", "grey_mask", "bilateral"):
-            require(getattr(self, name) >= 0, name, "a number >= 0", getattr(self, name))
-        for name in ("sigma", "temperature"):
-            require(getattr(self, name) > 0, name, "a number > 0", getattr(self, name))
+        require(isinstance(self.lam, (int, float)) and 0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
+        good = isinstance(self.neighbors, int) and self.neighbors >= 1
+        require(good, "neighbors", "an integer >= 1", self.neighbors)
+        for name in ("smoothing", "rebalance", "grey_mask", "bilateral", "sigma", "temperature"):
+            value, may_be_0 = getattr(self, name), name not in ("sigma", "temperature")
+            good = isinstance(value, (int, float)) and (value >= 0 if may_be_0 else value > 0)
+            require(good, name, f"a number {'>=' if may_be_0 else '>'} 0", value)
+            require(value == 0 or 1e-9 <= value <= 1e9, name, "a number from 1e-9 to 1e9", value)  # which has a square
         object.__setattr__(self, "blurs", tuple(self.blurs))  # a list, where it comes from a file
         parts = (part.rpartition(":")[2].rpartition(".")[2].lower() for part in (self.network, self.target))
         object.__setattr__(self, "name", self.name or "-".join(parts))

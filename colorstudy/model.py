@@ -21,6 +21,7 @@ from colorstudy.networks import build
 from colorstudy.targets import Classification, Regression, Target
 
 _FEW = 30  # pictures of the bins "grid-few-pictures"
+_MOST = 10_000  # bins of a file
 _LIMITS = torch.tensor([0.45, 0.65])  # of the grid, and the centres of its cells, (100, 2)
 _CENTERS = _LIMITS * torch.cartesian_prod(*2 * [torch.linspace(-0.9, 0.9, 10)])
 
@@ -112,8 +113,13 @@ class Model(nn.Module):
             described = json.loads(metadata["model"])
             missing = sorted({"method", "size", "data", "sha256"} - {*described})
             require(not missing, "model", "all of what `save` writes", f"metadata without {missing}")
-            checksum = described.pop("sha256")
+            checksum, size = described.pop("sha256"), described["size"]
             unchanged = checksum == _checksum(described, state)
+            require(type(size) is int and 1 <= size <= 4096, "size", "1 to 4096 pixels", size)
+            for name, tensor in state.items():
+                require(bool(tensor.isfinite().all()), name, "finite numbers", "nan or infinity")
+            few = len(state.get("target.bins.centers", ())) <= _MOST  # their distances are compared
+            require(few, "target.bins.centers", f"at most {_MOST} bins", "more")
             saved = Method(**described["method"])
             require(method is None or method.decodes == saved.name, "method", f"one that decodes {saved.name}", method)
             method = method or saved
@@ -122,7 +128,7 @@ class Model(nn.Module):
                 target: Target = _classification(method, bins, state["target.weights"], state["target.posthoc"])
             else:
                 target = _plain(method)
-            model = cls(method, target, described["size"], described["data"])
+            model = cls(method, target, size, str(described["data"]))
             model.load_state_dict(state, strict=True)
             require(unchanged, "sha256", "the checksum of what the file holds", "another: the file is damaged")
         except (AttributeError, TypeError, KeyError, RuntimeError, ValueError) as error:

@@ -59,6 +59,7 @@ class TrainConfig:
             elif name in ("learning_rate", "weight_decay"):
                 good = type(value) in (int, float) and (value > 0 or (value == 0 and name == "weight_decay"))
                 require(good, name, f"a number {'>' if name == 'learning_rate' else '>='} 0", repr(value))
+        require(self.threads <= 1024, "threads", "at most 1024", self.threads)  # no system makes 100,000
 
     def identity(self) -> dict[str, Any]:
         """The settings that decide what is learned."""

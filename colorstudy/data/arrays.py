@@ -52,10 +52,12 @@ def as_batch(image: Picture) -> tuple[torch.Tensor, Callable[[torch.Tensor], np.
         laid = white + (rgb[:, :3].float() - white) * (rgb[:, 3:] / white)
         rgb = laid.round().byte() if is_bytes else laid
 
+    batched, device = pixels.ndim == 4, pixels.device  # so that `restore` does not keep the pixels in memory
+
     def restore(colored: torch.Tensor) -> np.ndarray | torch.Tensor:
-        colored = colored if pixels.ndim == 4 else colored[0]
+        colored = colored if batched else colored[0]
         colored = (colored * 255).round_().byte() if is_bytes and colored.is_floating_point() else colored
         colored = colored.movedim(-3, channels).contiguous()
-        return colored.detach().cpu().numpy() if is_array else colored.to(pixels.device)
+        return colored.detach().cpu().numpy() if is_array else colored.to(device)
 
     return rgb.expand(-1, 3, -1, -1), restore

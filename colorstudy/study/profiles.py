@@ -182,12 +182,15 @@ def _build(kind: type, values: Any, at: Callable[..., str], *keys: Any, like: An
 def _read_yaml(path: Path) -> tuple[Any, Callable[..., str]]:
     """The content of a YAML file, and a function that says where it is: ``at("seeds")`` is "quick.yaml, line 3: seeds".
 
-    A ``ValueError`` if it is no YAML, needs more than YAML's plain types, or gives a key of a mapping twice.
+    A ``ValueError`` if it is no YAML, needs more than YAML's plain types, has an alias, by which a few lines can stand
+    for a billion, or gives a key of a mapping twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
+        aliases = [token.value for token in yaml.scan(text, yaml.SafeLoader) if isinstance(token, yaml.AliasToken)]
+        require(not aliases, str(path), "no alias", aliases[:1])
         content, root = yaml.safe_load(text), yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected YAML, got {error}") from None
     lines: dict[tuple[str, ...], int] = {}
     waiting: list[tuple[tuple[str, ...], Any]] = [((), root)]
@@ -195,8 +198,7 @@ def _read_yaml(path: Path) -> tuple[Any, Callable[..., str]]:
         keys, node = waiting.pop()
         if not isinstance(node, yaml.CollectionNode):
             continue
-        items, node.value = node.value, []  # an alias may contain itself
-        for number, item in enumerate(items):
+        for number, item in enumerate(node.value):
             name, key, value = (item[0].value, *item) if isinstance(item, tuple) else (number, item, item)
             inside, line = (*keys, str(name)), key.start_mark.line + 1
             require(inside not in lines, f"{path}, line {line}", f"{name} once", f"it again after {lines.get(inside)}")

@@ -164,7 +164,8 @@ def test_a_folder_is_claimed_for_one_run(tmp_path):
         ValueError, match=r"holds another run, a\.b was 1 and is now 2; take another folder, or overwrite"
     ):
         runs.claim(tmp_path, {"a": {"b": 2}, "c": [1, 2]}, overwrite=False)
-    (tmp_path / "train.json").write_text("{}")
-    assert runs.claim(tmp_path, {"a": {"b": 1}, "c": [1, 2]}, overwrite=True) is True
+    (tmp_path / "train.json").write_text("{}")  # which `finish` has not written
+    with pytest.raises(ValueError, match=r"holds a damaged run, .*train\.json: expected the hash None"):
+        runs.claim(tmp_path, {"a": {"b": 1}, "c": [1, 2]}, overwrite=False)
     assert runs.claim(tmp_path, {"a": {"b": 2}, "c": [1, 2]}, overwrite=True) is False
     assert not (tmp_path / "train.json").exists()

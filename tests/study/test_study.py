@@ -176,7 +176,14 @@ BASE = "methods: [l2]\nseeds: [0]\n"
         (BASE + "notebooks: [03-train]\n", "line 3: notebooks: expected a mapping"),
         (BASE + "notebooks:\n  03-train: 5\n", "line 4: notebooks: 03-train: expected a mapping, got 5"),
         (BASE + "parameters: {size: x}\n", "line 3: parameters: size: expected int"),
-        (BASE + "parameters: &a\n  size: *a\n", "line 4: parameters: size: expected int, .* got {'size': {...}}"),
+        (BASE + "parameters: &a\n  size: *a\n", r"expected YAML, got .*: expected no alias, got \['a'\]"),
+        (  # a few lines that stand for 10^30 names
+            "a0: &a0 [l2, l2]\n"
+            + "".join(f"a{i}: &a{i} [{f'*a{i - 1}, ' * 9}*a{i - 1}]\n" for i in range(1, 30))
+            + "methods: *a29\nseeds: [0]\n",
+            "expected no alias",
+        ),
+        ("methods: " + "[" * 5000, "expected YAML"),
         ("methods: [l2]\nseeds: !!python/object/apply:os.getcwd []\n", "expected YAML, got could not determine"),
         ("methods:\n  - {name: a, lamb: 1}\nseeds: [0]\n", "line 2: 0: lamb: expected one of .*; did you mean 'lam'"),
         (
