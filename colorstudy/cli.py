@@ -101,8 +101,8 @@ def _colorize(options: argparse.Namespace) -> int:
     import numpy as np
 
     from colorstudy._checks import require
-    from colorstudy.data.writers import mark_of, write
     from colorstudy.study.album import mark_for, plan
+    from colorstudy.study.writers import mark_of, write
     from colorstudy.video import CLIP_EXTENSIONS
 
     targets, skipped = plan(options.pictures, options.out, CLIP_EXTENSIONS)
