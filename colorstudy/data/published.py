@@ -33,6 +33,13 @@ def manifest(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def roll(file: str) -> str:
+    """What a picture of photos16k belongs to: a Corel disc, of 100 pictures, or a CamVid sequence; "" of others."""
+    source, _, stem = file.removesuffix(".jpg").partition("/")
+    discs = {"corel5k": stem[:-3], "camvid": stem[:6]}
+    return f"{source}/{discs[source]}" if source in discs else ""
+
+
 def recognize(path: _Path) -> str | None:
     """The name of the set whose files, by their names, are those in a folder or tar file; None if there is none."""
     held = _held(Path(path))

@@ -10,6 +10,8 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from colorstudy.data.published import roll
+
 SHARES = {"val": 0.0625, "test": 0.125}  # of the groups; all others are for training
 
 
@@ -51,10 +53,3 @@ def split(root: Path, files: Sequence[str]) -> list[str]:
     grey = np.stack([np.asarray(image) for image in opened])
     hashes, mirrored = perceptual_hash(grey), perceptual_hash(grey[:, :, ::-1])
     return assign(related(hashes, mirrored, [roll(file) for file in files]).tolist(), files)
-
-
-def roll(file: str) -> str:
-    """What a picture of photos16k was taken with: its Corel disc, of 100 pictures, or CamVid sequence; "" of others."""
-    source, _, stem = file.removesuffix(".jpg").partition("/")
-    discs = {"corel5k": stem[:-3], "camvid": stem[:6]}
-    return f"{source}/{discs[source]}" if source in discs else ""

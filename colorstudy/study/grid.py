@@ -24,6 +24,7 @@ from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load
+from colorstudy.data.published import roll
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
 from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, evaluate
@@ -167,13 +168,15 @@ def is_current(run: Run, profile: Profile) -> bool:
 def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     """The per-image scores of `runs`: columns ``method``, ``seed``, ``image`` and those of `evaluation.evaluate`.
 
-    `table` is one of those that `evaluate_run` writes; runs that have none by nature are left out. A
-    ``FileNotFoundError`` if a run is not scored, or there is none.
+    And ``cluster``, where some belong together (see `data.published.roll`). `table` is one of those that `evaluate_run`
+    writes; runs that have none by nature are left out. A ``FileNotFoundError`` if a run is not scored, or there is none.
     """
     parts = [run.scores(table) for run in runs if run.metrics and (run.path / f"{table}.csv").exists()]
     if not parts:
         raise FileNotFoundError(f"runs: expected scored runs with {table}.csv, found none; see `make study`")
-    return pd.concat(parts, ignore_index=True)
+    found = pd.concat(parts, ignore_index=True)
+    rolls = found["image"].map(roll)
+    return found.assign(cluster=rolls.where(rolls != "", found["image"])) if rolls.any() else found
 
 
 def record(results: str | Path, notebook: str, **answer: Any) -> Path:

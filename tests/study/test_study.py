@@ -381,6 +381,14 @@ def test_scores_needs_runs(tmp_path):
         grid.scores([run_at(tmp_path, "l2", 0)])
 
 
+def test_scores_say_which_pictures_belong_together(tmp_path):
+    (tmp_path / "runs" / "l2-s0").mkdir(parents=True)
+    (tmp_path / "runs" / "l2-s0" / "metrics.json").write_text('{"method": "l2", "seed": 0}')
+    table = "image,auc\ncorel5k/101087.jpg,0.9\ncorel5k/101003.jpg,0.9\ncoco/1.jpg,0.9\n"
+    (tmp_path / "runs" / "l2-s0" / "images.csv").write_text(table)
+    assert [*grid.scores([run_at(tmp_path, "l2", 0)])["cluster"]] == ["corel5k/101", "corel5k/101", "coco/1.jpg"]
+
+
 def test_scores_reads_the_runs_that_it_is_given_and_no_others(tmp_path):
     for seed in (0, 1, 7):
         folder = run_at(tmp_path, "l2", seed).path
