@@ -169,7 +169,7 @@ def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     """The per-image scores of `runs`: columns ``method``, ``seed``, ``image`` and those of `evaluation.evaluate`.
 
     And ``cluster``, where some belong together (see `data.published.roll`). `table` is one of those that `evaluate_run`
-    writes; runs that have none by nature are left out. A ``FileNotFoundError`` if a run is not scored, or there is none.
+    writes; runs that have none by nature are left out. A ``FileNotFoundError`` if one is not scored, or there is none.
     """
     parts = [run.scores(table) for run in runs if run.metrics and (run.path / f"{table}.csv").exists()]
     if not parts:
