@@ -101,8 +101,9 @@ def _colorize(options: argparse.Namespace) -> int:
     import numpy as np
 
     from colorstudy._checks import require
-    from colorstudy.study.album import mark_for, plan
-    from colorstudy.study.writers import mark_of, write
+    from colorstudy._files import sha256
+    from colorstudy._provenance import digest
+    from colorstudy.study.album import mark_of, plan, write
     from colorstudy.video import CLIP_EXTENSIONS
 
     targets, skipped = plan(options.pictures, options.out, CLIP_EXTENSIONS)
@@ -111,9 +112,14 @@ def _colorize(options: argparse.Namespace) -> int:
     chosen = {name: getattr(options, name) for name in ("smoothing", "resume", "strict", "overwrite")}
     clips = {source for source in targets.values() if source.suffix.lower() in CLIP_EXTENSIONS}
     done = {target for target in targets if target.exists() and not options.overwrite}
+    job = [colorizer.model.checksum, colorizer.size, colorizer.options]
+
+    def mark(source: Path) -> str:  # of what is finished: by it an interrupted call knows what to leave
+        return f"colorstudy {colorstudy.__version__} {digest([sha256(source), *job])}"
+
     for target in done:
         source = targets[target]
-        is_ours = options.resume if source in clips else mark_of(target) == mark_for(source, colorizer)
+        is_ours = options.resume if source in clips else mark_of(target) == mark(source)
         expected = "no file there but those that this call has made before (of clips: with --resume), or --overwrite"
         require(is_ours, "out", expected, target)
 
@@ -124,7 +130,7 @@ def _colorize(options: argparse.Namespace) -> int:
 
             colorize_clip(Clip(source), target, colorizer, **chosen)
             return
-        for words in write(target, colorizer.colorize(source), source, mark_for(source, colorizer)):
+        for words in write(target, colorizer.colorize(source), source, mark(source)):
             print(f"colorstudy: lost of {source}: {words}", file=sys.stderr)
 
     try:

@@ -1,18 +1,25 @@
-"""Where coloured pictures and clips go, and by what a finished one is known."""
+"""Coloured pictures and clips as files: where they go, and how pictures keep what their sources say beside pixels."""
 
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from colorstudy import __version__
+import numpy as np
+from PIL import Image, ImageCms
+from PIL.ExifTags import IFD, Base
+
 from colorstudy._checks import require
-from colorstudy._files import sha256
-from colorstudy._provenance import digest
-from colorstudy.colorize import Colorizer
-from colorstudy.data.readers import EXTENSIONS, pictures_below
+from colorstudy._files import replacing
+from colorstudy.data.readers import EXTENSIONS, is_srgb, opened, pictures_below, upright
 
-_KEPT = {".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".mp4"}
+# Who, when, where and with what; a TIFF file has many more tags, of how its pixels lie.
+_KEPT = (Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.Copyright,
+         Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject)  # fmt: skip
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+_SRGB = _SRGB[:24] + bytes(12) + _SRGB[36:]  # without the time at which it was made
 
 
 def plan(places: Sequence[Path], out: Path, clips: tuple[str, ...]) -> tuple[dict[Path, Path], list[str]]:
@@ -40,21 +47,69 @@ def plan(places: Sequence[Path], out: Path, clips: tuple[str, ...]) -> tuple[dic
             skipped.append(f"{place}, which is no regular file")
     single = len(sources) == 1 and bool(out.suffix) and next(iter(sources)).suffix.lower() in clips
     require(single or out.is_dir() or not out.exists(), "out", "a folder", out)
-    suffixes = {source: ".mp4" if source.suffix.lower() in clips else ".png" for source in sources}
-    kept = {source: source.suffix.lower() in _KEPT for source in sources}
-    short = {source: name if kept[source] else name.with_suffix(suffixes[source]) for source, name in sources.items()}
-    often, originals = Counter(short.values()), {source.resolve() for source in sources}
+
+    def short(name: Path) -> Path:
+        kept = name.suffix.lower() in (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".mp4")
+        return name if kept else name.with_suffix(".mp4" if name.suffix.lower() in clips else ".png")
+
+    often, originals = Counter(map(short, sources.values())), {source.resolve() for source in sources}
     targets: dict[Path, Path] = {}
     for source, name in sources.items():
-        is_alone = kept[source] or often[short[source]] == 1
-        target = out if single else out / (short[source] if is_alone else f"{name}{suffixes[source]}")
+        is_free = short(name) == name or often[short(name)] == 1
+        target = out if single else out / (short(name) if is_free else f"{name}{short(name).suffix}")
         require(target not in targets, "pictures", f"one for {target}", f"{source} and {targets.get(target)}")
         require(target.resolve() not in originals, "out", "another place than that of the sources", out)
         targets[target] = source
     return targets, skipped
 
 
-def mark_for(source: Path, colorizer: Colorizer) -> str:
-    """What the coloured picture of `source` is marked with: the version, and a hash of source, model and options."""
-    job = [sha256(source), colorizer.model.checksum, colorizer.size, colorizer.options]
-    return f"colorstudy {__version__} {digest(job)}"
+def write(path: Path, pixels: np.ndarray, source: Path, mark: str) -> list[str]:
+    """Write the coloured `pixels` (H, W, 3), uint8 sRGB, of the picture `source`, whole or not at all; what is lost.
+
+    Kept are EXIF data, but for the orientation, which is applied; resolution; an ICC profile, that of sRGB in place of
+    any other; transparency, if `path` is no JPEG file. `mark` becomes the EXIF tag ProcessingSoftware, see `mark_of`.
+    """
+    lost, alpha = [], None
+    with opened(source) as image:
+        options: dict[str, Any] = {"exif": _exif(image, mark, pixels.shape)}
+        with suppress(Exception):  # a resolution that is none
+            dpi = tuple(float(value) for value in image.info["dpi"])
+            options |= {"dpi": dpi} if all(1 <= value <= 65535 for value in dpi) else {}
+        if profile := image.info.get("icc_profile"):
+            options["icc_profile"] = profile if is_srgb(profile) else _SRGB
+        if image.mode[0] in "IF" or ";16" in str(getattr(image, "tile", "")) or image.info.get("bits", 8) > 8:
+            lost.append("16 bits a sample, of which 8 are kept")
+        if image.has_transparency_data and path.suffix.lower() == ".png":
+            alpha = upright(image, 1, lambda block: block.convert("RGBA").getchannel("A"))
+        elif image.has_transparency_data:
+            lost.append("transparency, which JPEG files do not have")
+    for part, a in zip(*(np.array_split(maps, len(pixels)) for maps in (pixels, alpha))) if alpha is not None else ():
+        part[:] = (255 - (255 - part) * np.where(a > 0, 255 / np.maximum(a, 1), 0)).clip(0, 255).round()
+    picture = Image.fromarray(pixels)
+    if alpha is not None:
+        picture.putalpha(Image.fromarray(alpha[..., 0]))
+    with replacing(path) as temporary:
+        picture.save(temporary, quality=95, **options)  # of JPEG; PNG loses nothing
+    return lost
+
+
+def mark_of(path: Path) -> str | None:
+    """The mark that `write` has left in a picture, if it has."""
+    with suppress(ValueError), opened(path) as image:
+        return image.getexif().get(Base.ProcessingSoftware)
+    return None
+
+
+def _exif(image: Image.Image, mark: str, shape: tuple[int, ...]) -> bytes:
+    exif, plain = Image.Exif(), Image.Exif()
+    exif[Base.ProcessingSoftware] = plain[Base.ProcessingSoftware] = mark
+    with suppress(Exception):  # what is broken is lost
+        found = image.getexif()
+        exif.update({tag: found[tag] for tag in _KEPT if tag in found})
+        about = {Base.ColorSpace: 1, Base.ExifImageWidth: shape[1], Base.ExifImageHeight: shape[0]}
+        for part in (IFD.Exif, IFD.GPSInfo):
+            if values := {tag: value for tag, value in found.get_ifd(part).items() if tag != IFD.Interop}:
+                exif[part] = values | {tag: value for tag, value in about.items() if tag in values}
+        if len(data := exif.tobytes()) < 65_500:  # of which a JPEG file can hold no more
+            return data
+    return plain.tobytes()

@@ -429,25 +429,33 @@ def test_extreme_sizes_are_refused_before_they_are_decoded(name, shape, words, t
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
-@pytest.mark.parametrize("kind", ["rgb.jpg", "grey.png", "alpha.png", "deep.tif", "turned.jpg"])
-def test_memory_is_bounded(kind, calls, tmp_path):
-    """100 megapixels take 700 MB beside the 300 MB of torch, which is less than 1 GiB; so 12 take 84 MB."""
-    path, side = tmp_path / kind, 3500 if kind != "alpha.png" else 2600  # which may have 58 megapixels
-    picture = Image.fromarray(np.random.default_rng(0).integers(256, size=(9, 9, 3), dtype=np.uint8)).resize(
-        (side, side)
-    )
-    if kind == "deep.tif":
-        tifffile.imwrite(path, np.asarray(picture, np.uint16)[:, : side // 2] * 257, photometric="rgb")
-    else:
-        exif = Image.Exif()
-        exif[274] = 6 if kind == "turned.jpg" else 1
-        picture.convert({"grey.png": "L", "alpha.png": "RGBA"}.get(kind, "RGB")).save(path, exif=exif)
+@pytest.mark.parametrize(
+    "kind, cost",  # bytes a pixel: what is accepted is 700 MB divided by it
+    [("rgb.jpg", 7), ("grey.png", 7), ("deep.tif", 7), ("turned.jpg", 7), ("turned-lzw.tif", 11), ("alpha.png", 12),
+     ("progressive.jpg", 12), ("a.webp", 17), ("a.avif", 17)],
+)  # fmt: skip
+def test_memory_is_bounded(kind, cost, calls, tmp_path):
+    """What is accepted takes 700 MB beside the 300 MB of torch, less than 1 GiB; so a ninth of it takes 78 MB."""
+    path, side = tmp_path / kind, int((78e6 / cost) ** 0.5)
+    noise = np.random.default_rng(0).integers(256, size=(9, 9, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise).resize((side, side))
+    exif = Image.Exif()
+    exif[274] = 6 if kind.startswith("turned") else 1
+    options = {"exif": exif} | {"turned-lzw.tif": {"compression": "tiff_lzw"}, "a.avif": {"speed": 10}}.get(kind, {})
+    options |= {"progressive": True, "subsampling": 0} if kind == "progressive.jpg" else {}
+    try:
+        if kind == "deep.tif":
+            tifffile.imwrite(path, np.asarray(picture, np.uint16) * 257, photometric="rgb")
+        else:
+            picture.convert({"grey.png": "L", "alpha.png": "RGBA"}.get(kind, "RGB")).save(path, **options)
+    except (ValueError, KeyError):
+        pytest.skip("a Pillow without AVIF")
     log = tmp_path / "log"
     assert calls.wait(calls.start(log, "memory", str(path))) == 0, log.read_text()[-3000:]
     shape, most = json.loads(log.read_text().splitlines()[-1])
     print(f"\n{kind}: {most / 1e6:.0f} MB")
-    assert shape[:2] == [side, side // 2 if kind == "deep.tif" else side]
-    assert most < 7 * 3500**2 + 40e6  # buffers do not grow with the picture
+    assert shape == [side, side, 3]
+    assert most < 78e6 + 40e6  # buffers do not grow with the picture
 
 
 # --- runs ---
@@ -517,9 +525,6 @@ def test_a_log_that_lost_rows_before_the_checkpoint_is_refused(damage, copied):
     with pytest.raises(ValueError, match=r"train\.csv: expected the 2 rows before the checkpoint"):
         fit("l2", photos(size=64), CONFIG, out)
     assert not (out / "model.safetensors").exists()
-    log.write_text("step,loss,learning_rate\n0,a,b\n")
-    with pytest.raises(ValueError, match=r"train\.csv: expected rows of numbers"):
-        runs.history(out)
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_replaces_the_one_before(copied, monkeypatch):

@@ -190,7 +190,7 @@ BASE = "methods: [l2]\nseeds: [0]\n"
             "methods:\n  - l2\n  - name: a\n    lam: 2\nseeds: [0]\n",
             r"line 4: 1: lam: expected a share in \[0, 1\], got 2",
         ),
-        ("methods: [{name: a, lam: much}]\nseeds: [0]\n", "line 1: methods: 0: "),
+        ("methods: [{name: a, lam: much}]\nseeds: [0]\n", "line 1: 0: lam: expected a share in "),
         ("methods: [{name: a, network: compakt}]\nseeds: [0]\n", "line 1: 0: network: .* did you mean 'compact'"),
         (
             "methods: [{name: a, target: 'no_such:Target'}]\nseeds: [0]\n",
