@@ -512,9 +512,10 @@ def test_models_come_with_the_package(name, tmp_path, monkeypatch):
     picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
     assert colorizer.colorize(picture).shape == picture.shape
     assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 5e6
-    (tmp_path / name).mkdir()  # a folder of that name is what was meant
+    (tmp_path / name).mkdir()  # whatever lies in the working folder, the name is that of the packaged model
+    assert repr(Colorizer.load(name)) == repr(colorizer)
     with pytest.raises(FileNotFoundError, match="expected a finished run"):
-        Colorizer.load(name)
+        Colorizer.load(f"./{name}")
     trained = Path(__file__).parents[2] / "results" / "landscapes" / "runs" / f"{name}-s0" / "model.safetensors"
     if trained.exists():  # in a checkout: the model whose scores are there
         assert trained.read_bytes() == (WEIGHTS / f"{name}.safetensors").read_bytes()

@@ -47,8 +47,8 @@ def test_parameters_are_those_that_training_changes():
 
 def test_the_trunk_is_frozen_and_its_work_counts(models):
     counted = cost.cost(models["dahl"], 64)
-    assert 700_000 < counted["frozen"] < 750_000
-    assert counted["parameters"] == sum(p.numel() for p in models["dahl"].parameters())
+    assert 650_000 < counted["frozen"] < 750_000
+    assert counted["parameters"] == sum(p.numel() for p in models["dahl"].parameters() if p.requires_grad)
 
 
 def test_peak_is_the_most_that_is_held_at_once():
