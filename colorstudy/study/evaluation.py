@@ -73,7 +73,7 @@ def per_bin(labels: torch.Tensor, floor: int, count: int) -> torch.Tensor:
     return torch.where(common, pixels.sum() / (common.sum() * pixels.sum(0)), 0).float()
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # the bank of a study and those out of its domain, between which `grid.evaluate_run` goes
 def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
     """The bins, and the weights of pixels of each by name, kept: many colorizers meet one bank.
 
