@@ -140,7 +140,8 @@ def _colorize(options: argparse.Namespace) -> int:
                     make(targets[target], target)
                 print(target)
             except (ImportError, OSError, ValueError) as error:
-                if type(error) is OSError:  # what is made cannot be written, as on a full disk
+                # What is made cannot be written, as on a full disk; or all that is asked for needs an extra.
+                if type(error) is OSError or (isinstance(error, ImportError) and clips == {*targets.values()}):
                     raise
                 skipped.append(str(error))
     finally:

@@ -319,7 +319,7 @@ def test_command_line_works_without_the_extras(tmp_path):
     commands = [
         (["--help"], 0, "usage: colorstudy"),
         (["colorize", tmp_path / "picture.png", "-o", tmp_path / "out"], 0, str(tmp_path / "out" / "picture.png")),
-        (["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"], 1, "colorstudy[video]"),
+        (["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"], 2, "colorstudy[video]"),
         (["data", "photos"], 2, "colorstudy[photos]"),
         (["data", "kodak"], 2, "colorstudy[photos]"),
         (["train", "dahl", "--data", tmp_path / "many", "-o", tmp_path / "run"], 2, "colorstudy[pretrained]"),
