@@ -4,6 +4,7 @@ The results of a profile (see `profiles`) lie in ``results/<name>``:
 
 runs/<method>-s<seed>/   what `training.fit` writes, then what `evaluate_run` does, metrics.json last; the latter alone
                          of a baseline, and of a method that decodes another
+measured/<name>.csv      what took a notebook long to measure, which it reads from then on
 tables/, figures/        what the notebooks make of the runs
 records/<notebook>.json  the answer of each notebook with its provenance, written last: the notebook is done
 manifest.json            everything above in one file
@@ -12,7 +13,7 @@ manifest.json            everything above in one file
 import json
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,18 @@ def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     found = pd.concat(parts, ignore_index=True)
     rolls = found["image"].map(roll)
     return found.assign(cluster=rolls.where(rolls != "", found["image"])) if rolls.any() else found
+
+
+def measured(results: str | Path, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table ``measured/<name>.csv`` of `results`, made by `measure` if it is not there, its index left out.
+
+    It is read from the file in either case, so a notebook shows the same digits both times.
+    """
+    path = Path(results) / "measured" / f"{name}.csv"
+    if not path.exists():
+        with replacing(path) as temporary:
+            measure().to_csv(temporary, index=False, float_format="%.8g")
+    return pd.read_csv(path)
 
 
 def record(results: str | Path, notebook: str, **answer: Any) -> Path:

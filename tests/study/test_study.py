@@ -5,6 +5,7 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from colorstudy.methods import METHODS, Method
@@ -370,6 +371,21 @@ def test_record_and_manifest(tmp_path):
     about = manifest["notebooks"]["01-color-bins"]
     assert about["answer"] == {"bins": 313}
     assert {"commit", "dirty", "versions", "device", "threads"} <= set(about["provenance"])
+
+
+def test_what_took_long_to_measure_is_measured_once_and_shown_with_the_same_digits(tmp_path):
+    calls = []
+
+    def measure():
+        calls.append(1)
+        return pd.DataFrame({"method": ["l2"], "auc": [1 / 3]}, index=["left out"])
+
+    first = grid.measured(tmp_path, "shares", measure)
+    pd.testing.assert_frame_equal(grid.measured(tmp_path, "shares", measure), first, check_exact=True)
+    assert calls == [1] and first.columns.tolist() == ["method", "auc"]
+    with pytest.raises(ZeroDivisionError):
+        grid.measured(tmp_path, "failed", lambda: 1 / 0)
+    assert [path.name for path in (tmp_path / "measured").iterdir()] == ["shares.csv"]
 
 
 def test_scores_needs_runs(tmp_path):
