@@ -240,6 +240,7 @@ def undeclared(source: str, allowed: set[str], local: set[str] = frozenset()) ->
 PACKAGE = sorted((ROOT / "colorstudy").rglob("*.py"))
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 
 def relative(path: Path) -> str:
@@ -282,10 +283,10 @@ def test_notebook_imports_are_declared(path):
     assert undeclared(notebook_source(path), names(declared("", *EXTRAS[:-1]))) == []
 
 
-@pytest.mark.parametrize("path", TESTS, ids=relative)
+@pytest.mark.parametrize("path", [*TESTS, *TOOLS], ids=relative)
 def test_test_imports_are_declared(path):
     source = path.read_text(encoding="utf-8")
-    local = {"tests", *(p.stem for p in TESTS), *re.findall(r"\b(\w+)\.py\b", source)}  # and files that it writes
+    local = {"tests", "tools", *(p.stem for p in TESTS), *re.findall(r"\b(\w+)\.py\b", source)}  # and what it writes
     assert undeclared(source, names(declared()), local) == []
 
 
@@ -331,7 +332,8 @@ def test_command_line_works_without_the_extras(tmp_path):
         color = (255 - 5 * shade, 100, 50 + 5 * shade)
         Image.new("RGB", (80, 80), color).save(tmp_path / "many" / f"{shade}.png")
     arguments = [[str(word) for word in words] for words, _, _ in commands]
-    environment = os.environ | {"COLORSTUDY_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    folders = {"COLORSTUDY_CACHE": str(tmp_path / "cache"), "COLORSTUDY_DATA": ""}
+    environment = os.environ | folders | {"OMP_NUM_THREADS": "1"}
     program = [sys.executable, "-c", BARE, json.dumps(missing), json.dumps(arguments)]
     done = subprocess.run(program, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """How often the intervals of `study.intervals` hold the truth, in simulated studies whose truth is known.
 
-``python -m colorstudy.experiments.coverage results/coverage`` writes the table.
+``python -m tools.coverage results/coverage`` writes the table.
 """
 
 import sys

@@ -1,4 +1,7 @@
-"""Split pictures by content: what shows the same, mirrored or not, stands on one side; so do discs and sequences."""
+"""Split pictures by content: what shows the same, mirrored or not, stands on one side; so do discs and sequences.
+
+So the column ``split`` in the manifest of photos16k was made.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -48,7 +51,7 @@ def assign(groups: Sequence[int], names: Sequence[str]) -> list[str]:
 
 
 def split(root: Path, files: Sequence[str]) -> list[str]:
-    """The split of the `files` of photos16k below `root`: how the column `split` of its manifest was made."""
+    """The split of the `files` of photos16k below `root`."""
     opened = (Image.open(root / file).convert("L").resize((32, 32), Image.Resampling.LANCZOS) for file in files)
     grey = np.stack([np.asarray(image) for image in opened])
     hashes, mirrored = perceptual_hash(grey), perceptual_hash(grey[:, :, ::-1])

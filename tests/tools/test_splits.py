@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from colorstudy.data.published import manifest
-from colorstudy.experiments import splits
+from tools import splits
 
 FILES = [row["file"] for row in manifest("photos16k")]
 SPLIT = [row["split"] for row in manifest("photos16k")]
