@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +50,12 @@ def resolve(path: str, argument: str) -> Any:
     module_name, _, name = path.partition(":")
     try:
         # A class of the script that runs is found there: importing the script would run it again.
-        found = sys.modules["__main__"] if module_name == main_name() != "" else import_module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
+        module = sys.modules["__main__"] if module_name == main_name() != "" else import_module(module_name)
+        return attrgetter(name)(module)
     except Exception as error:  # a module may raise anything when it is imported
         near = difflib.get_close_matches(name, getattr(sys.modules.get(module_name), "__dict__", ()), 1)
-        hint = f"; did you mean '{module_name}:{near[0]}'?" if near else ""
-        raise ValueError(
-            f"{argument}: expected something that Python can import, got {path!r}: {error}{hint}"
-        ) from error
-    return found
+        got = f"{path!r}: {error}" + (f"; did you mean '{module_name}:{near[0]}'?" if near else "")
+        raise ValueError(f"{argument}: expected something that Python can import, got {got}") from error
 
 
 def main_name() -> str:

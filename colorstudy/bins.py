@@ -32,9 +32,7 @@ class ColorBins(nn.Module):
         require(good, "centers", "shape (Q, 2) with Q > 0", tuple(centers.shape))
         require(bool(centers.isfinite().all()), "centers", "finite values", centers[~centers.isfinite()].tolist())
         require(len(centers.unique(dim=0)) == len(centers), "centers", "Q different centres", "a centre twice")
-        if reachable is None:
-            reachable = torch.ones(len(centers))
-        reachable = torch.as_tensor(reachable, dtype=torch.bool)
+        reachable = torch.as_tensor(torch.ones(len(centers)) if reachable is None else reachable, dtype=torch.bool)
         require(reachable.shape == (len(centers),), "reachable", f"shape ({len(centers)},)", tuple(reachable.shape))
         order = centers[:, 1].argsort(stable=True)
         order = order[centers[order, 0].argsort(stable=True)]
@@ -79,8 +77,7 @@ class ColorBins(nn.Module):
     def nearest(self, chroma: torch.Tensor) -> torch.Tensor:
         """Index of the nearest bin of every pixel of chroma (B, 2, h, w): int64 (B, h, w) in [0, Q)."""
         points = _points(chroma)
-        if not points.isfinite().all():
-            raise ValueError("chroma: expected finite values, got others")
+        require(bool(points.isfinite().all()), "chroma", "finite values", "others")
         found = self._grid(points)
         missed = found < 0
         if bool(missed.any()):

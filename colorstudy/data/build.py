@@ -29,9 +29,7 @@ _Source = tuple[str, _Path, str | float]  # name, path, split
 _Cached = tuple[np.ndarray, dict[str, Any]]  # the pictures, and what became of every file
 
 
-def folder(
-    path: _Path, size: int = 128, test_fraction: float = 0.2, cache_dir: _Path | None = None, verify: bool = False
-) -> ImageBank:
+def folder(path: _Path, size: int = 128, test_fraction: float = 0.2, cache_dir: _Path | None = None) -> ImageBank:
     """The pictures below a folder, see `build`; a picture is for testing with probability `test_fraction`."""
     root = Path(path).expanduser()
     require(root.is_dir(), "path", "a folder", f"{path}, which is {'a file' if root.exists() else 'missing'}")
@@ -39,19 +37,17 @@ def folder(
     names = pictures_below(root)
     require(len(names) > 0, "path", f"a folder with {', '.join(EXTENSIONS)} files", f"{path}, which has none")
     sources = [(name, os.path.join(root, name), float(test_fraction)) for name in names]
-    return build(root.resolve().name or "folder", sources, size, cache_dir, verify)
+    return build(root.resolve().name or "folder", sources, size, cache_dir)
 
 
-def build(
-    name: str, sources: Iterable[_Source], size: int, cache_dir: _Path | None = None, verify: bool = False
-) -> ImageBank:
+def build(name: str, sources: Iterable[_Source], size: int, cache_dir: _Path | None = None) -> ImageBank:
     """The bank `name` of `sources`, out of the cache if it is there and intact, decoded otherwise.
 
     `sources` are (name, path, split): names are unique and relative, with forward slashes; a split is one of `SPLITS`,
     or the probability of "test", not "train", which the content decides: no file moves another. Centre squares are
     resized to `size` pixels. Files that cannot be decoded are left out with a warning, grey ones and doubles without. A
     ``ValueError`` if a split that was asked for is empty; an ``OSError`` if `cache_dir` cannot be written. Files of the
-    cache and of `sources` that have the size and times of last time are not read again, unless `verify`.
+    cache and of `sources` that have the size and times of last time are not read again.
     """
     sources = list(sources)
     require(isinstance(size, int) and size > 0, "size", "a positive integer", repr(size))
@@ -60,7 +56,7 @@ def build(
     memory = _files.cache_dir(cache_dir) / f"{name}.json"
     known: dict[str, str] = {}
     with suppress(OSError, ValueError, TypeError):  # no memory, or a damaged one, only costs time
-        known = {} if verify else dict(json.loads(memory.read_text()))
+        known = dict(json.loads(memory.read_text()))
     before = known.copy()
     entries, skipped = _identify(sources, known)
     identity = [DECODE_VERSION, size, [[file, split, sha256] for sha256, (file, _, split) in entries.items()], skipped]

@@ -1,16 +1,30 @@
 """EfficientNet-Lite0 (Tan and Le 2019), trained on ImageNet: the trunk of `pretrained`, `dahl` and `cheng`."""
 
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from colorstudy._checks import extra
+from colorstudy.networks._layers import LightnessNetwork
 
 # Kernel, stride, expansion, channels and repeats of the blocks, as published.
 _STAGES = [(3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3)]
 _STAGES += [(5, 2, 6, 192, 4), (3, 1, 6, 320, 1)]
+
+
+class TrunkNetwork(LightnessNetwork):
+    """Base of the networks with a trunk, which gets its ImageNet weights when training begins, not when loaded."""
+
+    trunk: Any  # a `Trunk`, or None
+
+    def prepare(self, batches: Iterable[torch.Tensor]) -> None:
+        """Give the trunk its ImageNet weights."""
+        if self.trunk:
+            self.trunk = Trunk(len(self.trunk.sections), tuned=self.trunk.tuned)
 
 
 class Trunk(nn.Module):
@@ -24,7 +38,7 @@ class Trunk(nn.Module):
 
     def __init__(self, depth: int = 4, *, tuned: bool = False, imagenet: bool = True) -> None:
         super().__init__()
-        layers = lite0(imagenet)
+        self.tuned, layers = tuned, lite0(imagenet)
         # A section ends with each resolution: stem and 1 block at 1/2, then 2, 2, 3 + 3 and 4 + 1 blocks.
         ends = (0, 2, 4, 6, 12, 17)[: depth + 1]
         self.sections = nn.ModuleList(layers[a:b] for a, b in pairwise(ends))

@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import nn
 
 from colorstudy._checks import require
-from colorstudy.networks._layers import LightnessNetwork, convs, upsample
-from colorstudy.networks._trunk import Trunk
+from colorstudy.networks._layers import convs, upsample
+from colorstudy.networks._trunk import Trunk, TrunkNetwork
 
 PATCH = 7  # side of the grey patch in pixels
 RADIUS = 15  # how far a DAISY descriptor looks, in pixels
 
 
-class Cheng(LightnessNetwork):
+class Cheng(TrunkNetwork):
     """A small dense network for every pixel, on its patch (49 numbers), its texture (32) and its meaning (112).
 
     Reconstructed from secondary accounts. Known: a 7 x 7 grey patch, a DAISY descriptor of 32 numbers and a semantic
@@ -44,14 +44,10 @@ class Cheng(LightnessNetwork):
         self.register_buffer("centers", torch.zeros(clusters, depth))
 
     def prepare(self, batches: Iterable[torch.Tensor]) -> None:
-        """Cluster the training pictures, batches of lightness, by the global descriptor: the tightest of ten runs.
-
-        The trunk gets its ImageNet weights first.
-        """
+        """And cluster the training pictures, batches of lightness, by the global descriptor: the best of ten runs."""
         from scipy.cluster import vq  # slow to import, as is scikit-image, and of use to this network alone
 
-        if self.trunk:
-            self.trunk = Trunk()
+        super().prepare(batches)
         count = len(self.centers)
         if count == 1:
             return

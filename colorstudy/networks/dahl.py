@@ -1,15 +1,13 @@
 """`dahl`: the residual encoder of Dahl 2016, "Automatic colorization" (tinyclouds.org/colorize)."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
-from colorstudy.networks._layers import LightnessNetwork, convs, upsample
-from colorstudy.networks._trunk import Trunk
+from colorstudy.networks._layers import convs, upsample
+from colorstudy.networks._trunk import Trunk, TrunkNetwork
 
 
-class Dahl(LightnessNetwork):
+class Dahl(TrunkNetwork):
     """Features of a frozen trunk at four depths, added from the deepest up, each upsampled to the size of the next.
 
     Reconstructed from secondary accounts. Known: batch norm, a 1 x 1 convolution, upsampling and addition; 3 x 3
@@ -27,10 +25,6 @@ class Dahl(LightnessNetwork):
         self.merge = nn.ModuleList([convs(64, 3), convs(128, 64), convs(256, 128)])
         self.picture = nn.BatchNorm2d(3)
         self.head = nn.Sequential(convs(3, 3), nn.Conv2d(3, out_channels, 3, padding=1))
-
-    def prepare(self, batches: Iterable[torch.Tensor]) -> None:
-        """Give the trunk its ImageNet weights."""
-        self.trunk = Trunk()
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         gray = x + 0.5  # in [0, 1]

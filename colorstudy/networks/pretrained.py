@@ -1,15 +1,13 @@
 """`pretrained`: EfficientNet-Lite0, trained on ImageNet, under a small decoder to a quarter of the input's size."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import nn
 
-from colorstudy.networks._layers import LightnessNetwork, convs, upsample
-from colorstudy.networks._trunk import Trunk
+from colorstudy.networks._layers import convs, upsample
+from colorstudy.networks._trunk import Trunk, TrunkNetwork
 
 
-class Pretrained(LightnessNetwork):
+class Pretrained(TrunkNetwork):
     """Features at four depths, each normalised, joined from the deepest up, as Ronneberger et al. 2015 join theirs.
 
     The trunk is frozen, or trained with the rest if `tuned`. A model is saved with it: 4 million weights in all.
@@ -17,16 +15,12 @@ class Pretrained(LightnessNetwork):
 
     def __init__(self, out_channels: int, *, tuned: bool = False) -> None:
         super().__init__(stride=4, cell=32)
-        self.tuned, self.trunk = tuned, Trunk(5, tuned=tuned, imagenet=False)
+        self.trunk = Trunk(5, tuned=tuned, imagenet=False)
         channels = self.trunk.channels[1:]
         self.norms = nn.ModuleList(nn.BatchNorm2d(depth) for depth in channels)
         widths = zip((80, 96, 128), channels, (96, 128, channels[-1]), strict=False)
         self.merge = nn.ModuleList(convs(below + skip, width, width, norm=True) for width, skip, below in widths)
         self.head = nn.Conv2d(80, out_channels, 1)
-
-    def prepare(self, batches: Iterable[torch.Tensor]) -> None:
-        """Give the trunk its ImageNet weights."""
-        self.trunk = Trunk(5, tuned=self.tuned)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
         features = self.trunk(x + 0.5)[1:]  # x + 0.5 is in [0, 1]

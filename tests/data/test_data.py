@@ -495,7 +495,8 @@ def test_untouched_files_are_not_read_again(cached, monkeypatch):
     os.utime(root / "04.png", (1, 1))
     assert again().hash == bank.hash and hashed == [root / "04.png"]
     assert again().hash == bank.hash and len(hashed) == 1
-    assert folder(root, 16, cache_dir=array.parent, verify=True).hash == bank.hash
+    array.with_name("mine.json").unlink()  # without the hashes all is read
+    assert again().hash == bank.hash
     assert sorted(hashed[1:]) == sorted([array, *root.iterdir()])
 
 
