@@ -2,7 +2,7 @@
 
 import difflib
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from operator import attrgetter
@@ -24,12 +24,6 @@ def require_choice(value: object, known: Collection[str], argument: str) -> None
         nearest = difflib.get_close_matches(str(value), known, 1)
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         raise ValueError(f"{argument}: expected one of {[*known]}, got {value!r}{hint}")
-
-
-def require_columns(table: Any, columns: Iterable[str], argument: str) -> None:
-    """Require that `table` has the `columns`; the error names those that it lacks."""
-    missing = sorted({*columns} - {*table.columns})
-    require(not missing, argument, f"the columns {missing}", f"only {[*table.columns]}")
 
 
 def require_maps(tensor: torch.Tensor, argument: str, channels: int, shape: str, or_bytes: bool = False) -> None:

@@ -55,11 +55,7 @@ class Colorizer:
         """
         shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
         path = shipped[run_or_file] if run_or_file in shipped else Path(run_or_file)
-        if path.is_dir():
-            if not (path / "model.safetensors").exists():
-                raise FileNotFoundError(f"run_or_file: expected a finished run, found no model.safetensors in {path}")
-            path = path / "model.safetensors"
-        return cls(Model.load(path), device=device)
+        return cls(Model.load(path / "model.safetensors" if path.is_dir() else path), device=device)
 
     def decoding(self, **options: Any) -> "Colorizer":
         """The same with other `options` of the target's ``decode``, such as temperature and rebalance."""

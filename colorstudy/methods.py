@@ -93,40 +93,9 @@ def _path_of(given: Any, field: str) -> str:
     return path
 
 
-def _zhang(prefix: str, network: str) -> list[Method]:
-    """The four methods of Zhang et al. 2016 that the study compares."""
-    return [
-        Method(f"{prefix}l2", "regression", network),
-        Method(f"{prefix}l2-ft", "regression", network, start=f"{prefix}full"),
-        Method(f"{prefix}class", "classification", network),
-        Method(f"{prefix}full", "classification", network, lam=0.5),
-    ]
-
-
-METHODS = {
-    method.name: method
-    for method in (
-        *_zhang("", "compact"),
-        Method("class-posthoc", rebalance=1.0, decodes="class"),
-        *_zhang("zhang-", "zhang"),
-        *_zhang("zhang-small-", "zhang-small"),  # a twin that a laptop trains
-        *_zhang("pretrained-", "pretrained"),
-        *_zhang("tuned-", "pretrained-tuned"),
-        # Dahl 2016 and Cheng et al. 2015: regression of UV on features of a network trained on ImageNet.
-        Method("dahl", "regression", "dahl", "yuv", blurs=(3, 5)),
-        Method("cheng", "regression", "cheng", "yuv", bilateral=10.0),
-        # Billaut et al. 2018: YUV, one-hot targets, weighted. By the paper, smoothed as we choose; then by their code.
-        *(
-            Method(name, "classification", name, "yuv", "most_frequent", 0.5, 0.05, 1, 0.05, augmentation="views")
-            for name in ("colorunet", "convnet")
-        ),
-        *(
-            Method(name, "classification", name, "yuv", "grid", 0.2, 0.0, 1, 0.05, augmentation="views-released")
-            for name in ("colorunet-released", "convnet-released")
-        ),
-    )
-}
-"""The named methods of the study, those of `VARIANTS` among them."""
+def _value(field: str, text: str) -> Any:
+    """The value of a field in the table of methods; of `blurs` numbers with a space between them."""
+    return tuple(map(int, text.split())) if field == "blurs" else type(getattr(Method(), field))(text)
 
 
 @dataclass(frozen=True)
@@ -139,13 +108,20 @@ class Variant:
     changes: dict[str, Any]
 
 
-VARIANTS = {
-    name: Variant(base, group, words, {field: type(getattr(METHODS[base], field))(value), "decodes": decodes})
-    for group, base, name, words, field, value, decodes in (row.values() for row in table_of(__file__))
-}
+METHODS: dict[str, Method] = {}
+"""The named methods of the study, the rows of ``methods.csv``: an empty field is that of the base, or the default.
+
+`zhang-small` is a twin that a laptop trains; `dahl` and `cheng` use a network that was trained on ImageNet; `colorunet`
+and `convnet` follow the paper of Billaut et al. 2018, smoothed as we choose, and those `-released` their code."""
+VARIANTS: dict[str, Variant] = {}
 """Every switch of the ablation tables: a method of that name, and what it is compared with."""
 
-METHODS |= {name: replace(METHODS[v.base], name=name, **v.changes) for name, v in VARIANTS.items()}
+for row in table_of(__file__):
+    name, base, group, words = (row.pop(key) for key in ("name", "base", "group", "words"))
+    changes = {field: _value(field, text) for field, text in row.items() if text}
+    METHODS[name] = replace(METHODS[base] if base else Method(), name=name, **changes)
+    if base:
+        VARIANTS[name] = Variant(base, group, words, changes)
 
 
 def get(method: str | Method) -> Method:

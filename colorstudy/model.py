@@ -80,16 +80,10 @@ class Model(nn.Module):
         """SHA-256 (hex) of the method and all weights."""
         return _checksum({"method": asdict(self.method)}, self._tensors())
 
-    def save(self, path: str | Path, half: bool = False) -> None:
-        """Write one safetensors file with the weights, the method, the size and the data, whole or not at all.
-
-        If `half`, the network's weights are rounded to half precision, as the loaded model's are then.
-        """
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file with the weights, the method, the size and the data, whole or not at all."""
         described = {"method": asdict(self.method), "size": self.size, "data": self.data}
         tensors = self._tensors()
-        for name in tensors if half else ():
-            if name.startswith("network.") and tensors[name].is_floating_point():
-                tensors[name] = tensors[name].half()
         described["sha256"] = _checksum(described, tensors)
         # One entry: safetensors writes several in an order of its own, and the same model as different bytes.
         write_tensors(path, tensors, {"model": json.dumps(described)})

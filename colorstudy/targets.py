@@ -5,6 +5,7 @@ A target holds both directions together, so that they cannot disagree: ``loss(ou
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -59,6 +60,7 @@ class _Target(nn.Module):
     """What both targets share: the space, the truth at the size of the output, and the call."""
 
     out_channels: int
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of output and chroma
 
     def __init__(self, space: str, sampling: str) -> None:
         super().__init__()
@@ -69,9 +71,6 @@ class _Target(nn.Module):
     def forward(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """The loss."""
         return self.loss(output, chroma)
-
-    def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
 
     def _truth(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """`chroma` (B, 2, H, W), checked, at the size of `output`."""
@@ -92,13 +91,11 @@ class _Target(nn.Module):
 
 
 class Regression(_Target):
-    """The network gives the chroma itself, and is trained by squared error.
-
-    Zhang et al. 2016; also Cheng et al. 2015 and Dahl 2016, in YUV.
+    """The network gives the chroma itself, and is trained by squared error (Zhang et al. 2016).
 
     The largest chroma of `space` (110, 0.615) scales the output, so that the network works with numbers near 1. `blurs`
     are widths in pixels, odd, of Gaussian blurs: the loss is the mean of the error's own and that of each blurred copy
-    of both sides (Dahl 2016, with 3 and 5). `sampling` is one of `SAMPLINGS`.
+    of both sides (Dahl 2016, with 3 and 5, in YUV). `sampling` is one of `SAMPLINGS`.
     """
 
     out_channels = 2
@@ -122,15 +119,13 @@ class Regression(_Target):
 
 
 class Classification(_Target):
-    """The network gives logits over Q colour bins, and is trained by weighted cross-entropy with soft targets.
-
-    Zhang et al. 2016. One neighbour makes the target one-hot, as in Billaut et al. 2018.
+    """The network gives logits over Q colour bins, and is trained by weighted cross-entropy (Zhang et al. 2016).
 
     A pixel takes the class weight, of positive `weights` (Q,), of its nearest bin; None weighs all alike. `neighbors`
-    and `sigma`, in chroma units, are those of the soft target (`ColorBins.soft`); `temperature` and `rebalance` the
-    defaults of `decode`, which may apply the weights `posthoc` (Q,), by default `weights`. Pictures in which neither
-    chroma ever exceeds `grey_mask` count nothing in the loss; the released code of Zhang et al. uses 5, their paper
-    has no mask.
+    and `sigma`, in chroma units, are those of the soft target (`ColorBins.soft`), one-hot with one neighbour, as in
+    Billaut et al. 2018; `temperature` and `rebalance` the defaults of `decode`, which may apply the weights `posthoc`
+    (Q,), by default `weights`. Pictures in which neither chroma ever exceeds `grey_mask` count nothing in the loss; the
+    released code of Zhang et al. uses 5, their paper has no mask.
     """
 
     weights: torch.Tensor

@@ -13,7 +13,7 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from colorstudy.data.published import roll
+from colorstudy.study.grid import roll
 
 SHARES = {"val": 0.0625, "test": 0.125}  # of the groups; all others are for training
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from colorstudy._checks import require
 from colorstudy.data.readers import read, to_array
 
 Picture = str | os.PathLike | Image.Image | np.ndarray | torch.Tensor
@@ -36,16 +37,14 @@ def as_batch(image: Picture) -> tuple[torch.Tensor, Callable[[torch.Tensor], np.
     places = (-1, -3) if is_array else (-3, -1)  # of the channels
     pixels = pixels.unsqueeze(places[0]) if pixels.ndim == 2 else pixels
     channels = next((axis for axis in places if pixels.ndim in (3, 4) and pixels.shape[axis] in (1, 3, 4)), 0)
-    if channels == 0 or pixels.numel() == 0:
-        expected = "(H, W), (H, W, C) or (C, H, W) with C in {1, 3, 4}, or a batch (B, ...), not empty"
-        raise ValueError(f"image: expected {expected}, got {tuple(image.shape)}")
+    expected = "(H, W), (H, W, C) or (C, H, W) with C in {1, 3, 4}, or a batch (B, ...), not empty"
+    require(channels != 0 and pixels.numel() > 0, "image", expected, tuple(image.shape))
     rgb = pixels.movedim(channels, -3)
     rgb = rgb if rgb.ndim == 4 else rgb[None]  # (B, C, H, W)
     if not is_bytes:
         low, high = (value.item() for value in rgb.aminmax())
-        if not (low >= -0.001 and high <= 1.001):  # so that nan is refused, too
-            hint = "; divide by 255" if high > 1.001 else ""
-            raise ValueError(f"image: expected values in [0, 1], got [{low:.4g}, {high:.4g}]{hint}")
+        got = f"[{low:.4g}, {high:.4g}]{'; divide by 255' if high > 1.001 else ''}"
+        require(low >= -0.001 and high <= 1.001, "image", "values in [0, 1]", got)  # so that nan is refused, too
         rgb = rgb.clamp(0, 1)
     if rgb.shape[1] == 4:
         white = 255 if is_bytes else 1

@@ -33,13 +33,6 @@ def manifest(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def roll(file: str) -> str:
-    """What a picture of photos16k belongs to: a Corel disc, of 100 pictures, or a CamVid sequence; "" of others."""
-    source, _, stem = file.removesuffix(".jpg").partition("/")
-    discs = {"corel5k": stem[:-3], "camvid": stem[:6]}
-    return f"{source}/{discs[source]}" if source in discs else ""
-
-
 def recognize(path: _Path) -> str | None:
     """The name of the set whose files, by their names, are those in a folder or tar file; None if there is none."""
     held = _held(Path(path))
@@ -56,7 +49,8 @@ def published(name: str, size: int = 128, cache_dir: _Path | None = None, data: 
     """
     split = {row["file"]: row["split"] for row in manifest(name)}
     cached = _files.cache_dir(cache_dir) / "published" / name
-    root = Path(data) if data is not None else cached if cached.is_dir() else _local(name)
+    names = name, SETS[name]["archive"]
+    root = Path(data) if data is not None else cached if cached.is_dir() else local(next(iter(split)), *names)
     if root is not None:
         missing = sorted(split.keys() - _held(root))
         require(not missing, name, f"{len(split)} files in {root}", f"all but {len(missing)}, such as {missing[:1]}")
@@ -77,6 +71,13 @@ def published(name: str, size: int = 128, cache_dir: _Path | None = None, data: 
     return build(name, [(file, root / file, split[file]) for file in split], size, cache_dir)
 
 
+def local(file: str, *names: str) -> Path | None:
+    """The folder or tar file that holds the `file` of a set: ``$COLORSTUDY_DATA``, or one of the `names` in it."""
+    folder = os.environ.get("COLORSTUDY_DATA")
+    places = [Path(folder, name) for name in ("", *names, *(f"{name}.tar" for name in names))] if folder else []
+    return next((place for place in places if place.is_file() or (place / file).is_file()), None)
+
+
 def _held(root: Path) -> set[str]:
     """The names of the pictures in a folder, or of the files in a tar file."""
     if root.is_dir():
@@ -86,14 +87,6 @@ def _held(root: Path) -> set[str]:
             return {member.name for member in tar if member.isfile()}
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{root}: expected a folder or a tar file, got {error}") from error
-
-
-def _local(name: str) -> Path | None:
-    """The folder or tar file in ``$COLORSTUDY_DATA`` that holds a set: under its name, or that of its archive."""
-    folder, first = os.environ.get("COLORSTUDY_DATA"), manifest(name)[0]["file"]
-    names = ["", name, SETS[name]["archive"], f"{name}.tar", f"{SETS[name]['archive']}.tar"]
-    places = [Path(folder, name) for name in names] if folder else []
-    return next((place for place in places if place.is_file() or (place / first).is_file()), None)
 
 
 def _fetch(name: str, folder: Path) -> None:

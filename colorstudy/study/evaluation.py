@@ -85,6 +85,16 @@ def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
     return bins, {"rebalanced": inverse_frequency(counts, bins), "half": half}
 
 
+@lru_cache(maxsize=1)
+def _shown(bank: ImageBank, subset: str, most: int | None) -> tuple[list[str], np.ndarray, torch.Tensor]:
+    """Names, pictures and true bins int16 (N, H, W) of what is scored, kept: a model is scored in many decodings."""
+    part: ImageBank = getattr(bank, subset)
+    chosen = np.linspace(0, len(part) - 1, min(most or len(part), len(part))).round().astype(int)
+    shown, (bins, _) = part.images[chosen], _reference(bank)
+    true_bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(shown)])
+    return [part.names[i] for i in chosen], shown, true_bins
+
+
 def evaluate(
     colorizer: ColorizerLike,
     bank: ImageBank,
@@ -104,17 +114,14 @@ def evaluate(
     require_choice(subset, SPLITS, "subset")
     require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
     require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
-    pictures: ImageBank = getattr(bank, subset)
     bins, weights = _reference(bank)
-    chosen = np.linspace(0, len(pictures) - 1, min(most or len(pictures), len(pictures))).round().astype(int)
-    shown = pictures.images[chosen]
-    true_bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(shown)])  # (N, H, W)
-    weights = weights | {"macro": per_bin(true_bins, floor or min(50, -(-len(chosen) // 4)), len(bins))}
+    names, shown, true_bins = _shown(bank, subset, most)
+    weights = weights | {"macro": per_bin(true_bins, floor or min(50, -(-len(names) // 4)), len(bins))}
     parts: list[dict[str, torch.Tensor]] = []
-    for start in range(0, len(chosen), batch_size):
+    for start in range(0, len(names), batch_size):
         some = slice(start, start + batch_size)
         true, labels = to_tensor(shown[some]), true_bins[some].long()
         colored = colorizer.colorize(true).to(true.dtype)
         parts.append(per_image(colored, true, {name: weight[labels] for name, weight in weights.items()}))
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
-    return table.set_axis(pd.Index([pictures.names[i] for i in chosen], name="image"))
+    return table.set_axis(pd.Index(names, name="image"))

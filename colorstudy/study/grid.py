@@ -25,7 +25,6 @@ from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load
-from colorstudy.data.published import roll
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
 from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, evaluate
@@ -169,7 +168,7 @@ def is_current(run: Run, profile: Profile) -> bool:
 def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     """The per-image scores of `runs`: columns ``method``, ``seed``, ``image`` and those of `evaluation.evaluate`.
 
-    And ``cluster``, where some belong together (see `data.published.roll`). `table` is one of those that `evaluate_run`
+    And ``cluster``, where some belong together (see `roll`). `table` is one of those that `evaluate_run`
     writes; runs that have none by nature are left out. A ``FileNotFoundError`` if one is not scored, or there is none.
     """
     parts = [run.scores(table) for run in runs if run.metrics and (run.path / f"{table}.csv").exists()]
@@ -178,6 +177,13 @@ def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     found = pd.concat(parts, ignore_index=True)
     rolls = found["image"].map(roll)
     return found.assign(cluster=rolls.where(rolls != "", found["image"])) if rolls.any() else found
+
+
+def roll(file: str) -> str:
+    """What a picture of photos16k belongs to: a Corel disc, of 100 pictures, or a CamVid sequence; "" of others."""
+    source, _, stem = file.removesuffix(".jpg").partition("/")
+    discs = {"corel5k": stem[:-3], "camvid": stem[:6]}
+    return f"{source}/{discs[source]}" if source in discs else ""
 
 
 def measured(results: str | Path, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -9,8 +9,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import stdtr, stdtrit
 
-from colorstudy._checks import require, require_columns
-from colorstudy.study.scores import Scores, score_of, score_parts
+from colorstudy._checks import require
+from colorstudy.study.scores import Scores, require_columns, score_of, score_parts
 
 
 def intervals(table: pd.DataFrame, scores: Scores, *, level: float = 0.95) -> pd.DataFrame:

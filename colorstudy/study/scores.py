@@ -1,11 +1,11 @@
 """Set-level scores of a per-image table: ratios of two column sums, so that an interval needs its rows, not pixels."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from colorstudy._checks import require, require_columns
+from colorstudy._checks import require
 
 Scores = Mapping[str, tuple[str, str | None] | tuple[str, str, float]]
 """Set-level scores by name: (numerator column, denominator column); None: the mean over the rows. A third entry makes
@@ -30,6 +30,12 @@ SCORES: Scores = {
 """The set-level scores of the study; the weights of an AuC are those of `evaluation.evaluate`. `auc_tail` is of
 vivid pixels alone (`metrics.TAIL`); `chroma_error` is paleness or overcolouring; `roughness` is relative to the chroma,
 so that a vivid picture is not rough for being vivid."""
+
+
+def require_columns(table: pd.DataFrame, columns: Iterable[str], argument: str) -> None:
+    """Require that `table` has the `columns`; the error names those that it lacks."""
+    missing = sorted({*columns} - {*table.columns})
+    require(not missing, argument, f"the columns {missing}", f"only {[*table.columns]}")
 
 
 def scores_in(table: pd.DataFrame) -> Scores:

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
-from colorstudy._checks import extra, require, require_columns
+from colorstudy._checks import extra, require
 from colorstudy._files import table_of, write_text
 from colorstudy.methods import Variant
 from colorstudy.study.intervals import holm, intervals, paired
-from colorstudy.study.scores import SCORES, Scores, scores_in
+from colorstudy.study.scores import SCORES, Scores, require_columns, scores_in
 
 LABELS, SYSTEMS = (  # the scores in words; what each row of the table of systems is
     {row["name"]: row["words"] for row in table_of(__file__) if row["kind"] == kind} for kind in ("score", "system")

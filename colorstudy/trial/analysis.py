@@ -12,8 +12,9 @@ import pandas as pd
 from scipy.special import expit, logit
 from scipy.stats import binomtest, t
 
-from colorstudy._checks import require, require_columns
+from colorstudy._checks import require
 from colorstudy.study.intervals import holm
+from colorstudy.study.scores import require_columns
 from colorstudy.trial.design import SIDES
 
 _COLUMNS = ("participant", "method", "picture", "kind", "fooled", "seconds")

@@ -20,7 +20,7 @@ import pandas as pd
 
 from colorstudy._checks import extra, require
 from colorstudy.trial.design import SIDES
-from colorstudy.trial.page import origin_of, read_script
+from colorstudy.trial.page import origin_of, read_script, resource
 
 with extra("trial"):
     import uvicorn
@@ -43,16 +43,6 @@ _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 _COMMENT = re.compile("[^\ud800-\udfff]{0,500}")  # no halves of letters, which Unicode has and no file can hold
-_SCHEMA = """
-PRAGMA journal_mode = WAL;
-PRAGMA synchronous = FULL;
-CREATE TABLE IF NOT EXISTS pages (build TEXT PRIMARY KEY) STRICT;
-CREATE TABLE IF NOT EXISTS answers (
-    session INTEGER NOT NULL, trial INTEGER NOT NULL, choice TEXT NOT NULL, seconds REAL NOT NULL,
-    exposures TEXT NOT NULL, frame REAL, comment TEXT NOT NULL, received REAL NOT NULL, PRIMARY KEY (session, trial)
-) STRICT;
-CREATE TRIGGER IF NOT EXISTS kept BEFORE UPDATE ON answers BEGIN SELECT RAISE(ABORT, 'answers are only added'); END;
-"""
 
 
 class Refused(ValueError):
@@ -83,7 +73,7 @@ class Answers:
         self.close = self._file.close
         try:
             if mode == "rwc":
-                self._file.executescript(_SCHEMA)
+                self._file.executescript(resource("answers.sql"))
                 self._file.execute("INSERT INTO pages SELECT ? WHERE NOT EXISTS (SELECT 1 FROM pages)", [self.build])
             if self._file.execute("SELECT build FROM pages").fetchall() != [(self.build,)]:
                 raise sqlite3.DatabaseError("those to another")
@@ -220,9 +210,9 @@ class _Connection(H11Protocol):
 def serve(page: str | os.PathLike, answers: Answers, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until interrupted; on this machine alone, unless `host` says otherwise."""
     with suppress(ImportError, ValueError, OSError):  # room for them where fewer files may be open: macOS allows 256
-        import resource
+        from resource import RLIMIT_NOFILE, getrlimit, setrlimit
 
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        setrlimit(RLIMIT_NOFILE, (1024, getrlimit(RLIMIT_NOFILE)[1]))
     quiet: dict[str, Any] = {"log_level": "error", "access_log": False}  # whoever sends nonsense fills no log
     limits: dict[str, Any] = {"http": _Connection, "ws": "none", "backlog": MAX_CONNECTIONS // 5}
     uvicorn.run(application(page, answers), host=host, port=port, headers=_HEADERS, **limits, **quiet)

@@ -18,6 +18,7 @@ from colorstudy import _files
 from colorstudy._checks import extra, require, require_choice, require_maps
 from colorstudy.color import to_tensor
 from colorstudy.data.bank import ImageBank
+from colorstudy.data.published import local
 from colorstudy.video.flow import Motion, inside, warp
 
 CLIPS = {Path(row["file"]).stem: row for row in _files.table_of(__file__)}
@@ -34,14 +35,13 @@ def clip(name: str) -> Path:
         with extra("photos"):
             return Path(str(distribution("mvtb-data").locate_file("mvtbdata/images/traffic_sequence.mp4")))
     file, cache = CLIPS[name]["file"], _files.cache_dir() / "published"
-    data = Path(os.environ.get("COLORSTUDY_DATA") or os.devnull)
-    path = next(filter(Path.is_file, (data / file, data / "clips" / file, cache / file)), cache / file)
+    place = local(file, "clips") or cache / "clips.tar"
+    path = place / file if place.is_dir() else cache / file
     if not path.is_file():
-        tar = next(filter(Path.is_file, (data / "clips.tar", cache / "clips.tar")), None)
-        if tar is None:
+        if not place.is_file():
             where = f"$COLORSTUDY_DATA (now {os.environ.get('COLORSTUDY_DATA')}) or {cache}"
             raise FileNotFoundError(f"{file}: expected clips.tar, or its folder clips, in {where}, got neither")
-        with tarfile.open(tar) as archive, _files.replacing(path) as temporary:
+        with tarfile.open(place) as archive, _files.replacing(path) as temporary:
             temporary.write_bytes(archive.extractfile(file).read())  # type: ignore[union-attr]  # a file
     require(_files.sha256(path) == CLIPS[name]["sha256"], str(path), "the file of the manifest", "another")
     return path

@@ -457,7 +457,7 @@ def test_loading_brings_back_the_colours(name, tmp_path):
 
 def test_loading_an_unfinished_or_missing_run(tmp_path):
     (tmp_path / "run.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"^run_or_file: expected a finished run, found no model\.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"model\.safetensors: expected the weights of a model, found no file"):
         Colorizer.load(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"none: expected the weights of a model, found no file"):
         Colorizer.load(tmp_path / "none")
@@ -514,7 +514,9 @@ def test_models_come_with_the_package(name, tmp_path, monkeypatch):
     assert (WEIGHTS / f"{name}.safetensors").stat().st_size < 5e6
     (tmp_path / name).mkdir()  # whatever lies in the working folder, the name is that of the packaged model
     assert repr(Colorizer.load(name)) == repr(colorizer)
-    with pytest.raises(FileNotFoundError, match="expected a finished run"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"{name}/model\.safetensors: expected the weights of a model, found no file"
+    ):
         Colorizer.load(f"./{name}")
     trained = Path(__file__).parents[2] / "results" / "landscapes" / "runs" / f"{name}-s0" / "model.safetensors"
     if trained.exists():  # in a checkout: the model whose scores are there
