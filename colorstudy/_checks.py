@@ -27,10 +27,7 @@ def require_choice(value: object, known: Collection[str], argument: str) -> None
 
 
 def require_maps(tensor: torch.Tensor, argument: str, channels: int, shape: str, or_bytes: bool = False) -> None:
-    """Require a floating-point tensor (..., `channels`, H, W), or one of uint8 if `or_bytes`.
-
-    A ``TypeError`` if it is none, a ``ValueError`` if its shape is another.
-    """
+    """Require a floating-point tensor (..., `channels`, H, W), or uint8 if `or_bytes`; else a ``TypeError``."""
     is_tensor = isinstance(tensor, torch.Tensor)
     if not is_tensor or not (tensor.is_floating_point() or (or_bytes and tensor.dtype == torch.uint8)):
         got = tensor.dtype if is_tensor else type(tensor).__name__

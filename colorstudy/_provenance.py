@@ -72,10 +72,7 @@ def _code(path: Path) -> str:
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the checkout that the package lies in; None where it lies in none.
-
-    Results are not counted as dirt: a run would make the next one dirty.
-    """
+    """Commit and dirty flag of the package's checkout, or None; results are no dirt, as each run makes some."""
 
     def ask(*words: str) -> str:
         command = ["git", "-C", str(PACKAGE.parent), *words]

@@ -30,10 +30,7 @@ def count(images: Pictures, bins: ColorBins) -> torch.Tensor:
 
 
 def histogram(images: Pictures, shape: tuple[int, int] = (32, 32), space: str = "yuv") -> torch.Tensor:
-    """How many pixels of `images` fall in each of `shape` equal cells of [-s, s]^2: int64 (rows, columns).
-
-    s is the largest chroma of the space; the result is the argument of `ColorBins.most_frequent`.
-    """
+    """How many pixels of `images` fall in each of `shape` equal cells of the `space`, up to its largest chroma."""
     require(len(shape) == 2 and min(shape) >= 1, "shape", "two numbers of cells >= 1", shape)
     sizes = torch.tensor(shape)
     counts = torch.zeros(shape[0] * shape[1], dtype=torch.long)

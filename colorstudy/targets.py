@@ -49,10 +49,7 @@ def cross_entropy(logits: torch.Tensor, indices: torch.Tensor, z: torch.Tensor, 
 
 
 def pixel_weights(weights: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """v(Z) = w_q of the bin q with the largest Z_q, the nearest, which comes first: Zhang et al. 2016, Equation 3.
-
-    `weights` (Q,) and `indices` (B, h, w, k) give (B, h, w).
-    """
+    """v(Z), weights w (Q,) of the nearest bins, first in `indices` (B, h, w, k): Zhang et al. 2016, Equation 3."""
     return weights[indices[..., 0]]
 
 
@@ -159,10 +156,7 @@ class Classification(_Target):
         self.register_buffer("posthoc", posthoc.clone())  # two names of one tensor could not be saved
 
     def loss(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-        """Loss () of logits (B, Q, h, w) for `chroma` (B, 2, H, W), in float32 at least.
-
-        Divided by the number of pixels, as the mean weight under the prior is 1.
-        """
+        """Loss () of logits (B, Q, h, w) for `chroma` (B, 2, H, W), in float32 at least; the mean weight is 1."""
         indices, z = self.bins.soft(self._truth(output, chroma), self.neighbors, self.sigma)  # (B, h, w, k)
         v = pixel_weights(self.weights, indices)  # (B, h, w)
         if self.grey_mask > 0:
