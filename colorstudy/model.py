@@ -27,7 +27,7 @@ _CENTERS = _LIMITS * torch.cartesian_prod(*2 * [torch.linspace(-0.9, 0.9, 10)])
 
 
 class Model(nn.Module):
-    """A method, its network and target, the `size` (shorter side) of pictures to see, and the `data` it was trained on."""
+    """A method, its network and target, the `size` (shorter side) at which to see pictures, the `data` trained on."""
 
     def __init__(self, method: Method, target: Target, size: int = 128, data: str = "") -> None:
         super().__init__()

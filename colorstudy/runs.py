@@ -71,7 +71,7 @@ def save_checkpoint(folder: Path, step: int, seconds: float, *states: Any) -> No
 
 
 def resume(folder: Path, *states: Any, writes: bool = True) -> tuple[int, float]:
-    """Load the checkpoint, if any, into `states`, and cut later rows of the log if it `writes`; next step and seconds."""
+    """Load the checkpoint, if any, into `states`, and cut later rows of the log if it `writes`; step and seconds."""
     log = folder / _LOG
     if not (folder / _CHECKPOINT).exists():
         if writes:

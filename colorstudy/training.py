@@ -51,14 +51,13 @@ class TrainConfig:
     threads: int = 0  # of the processor, on which the bits depend; 0 for torch's own choice
 
     def __post_init__(self) -> None:
-        at_least = {"steps": 1, "batch_size": 1, "crop": 1, "interval": 1, "seed": 0, "threads": 0}
-        for name, value in asdict(self).items():
-            if name in at_least:
-                expected = f"an integer >= {at_least[name]}"
-                require(type(value) is int and value >= at_least[name], name, expected, repr(value))
-            elif name in ("learning_rate", "weight_decay"):
-                good = type(value) in (int, float) and (value > 0 or (value == 0 and name == "weight_decay"))
-                require(good, name, f"a number {'>' if name == 'learning_rate' else '>='} 0", repr(value))
+        for name, least in {"steps": 1, "batch_size": 1, "crop": 1, "interval": 1, "seed": 0, "threads": 0}.items():
+            value = getattr(self, name)
+            require(type(value) is int and value >= least, name, f"an integer >= {least}", repr(value))
+        for name, sign in {"learning_rate": ">", "weight_decay": ">="}.items():
+            value = getattr(self, name)
+            good = type(value) in (int, float) and (value > 0 or (value == 0 and sign == ">="))
+            require(good, name, f"a number {sign} 0", repr(value))
         require(self.threads <= 1024, "threads", "at most 1024", self.threads)  # no system makes 100,000
 
     def identity(self) -> dict[str, Any]:

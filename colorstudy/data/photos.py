@@ -1,9 +1,4 @@
-"""The colour photographs inside two wheels, `mvtb-data` and `scikit-image`: a bank that needs no download.
-
-Left out of the table: grey pictures, targets and markers, drawings, paintings, charts and science; 58060, which is in
-BSDS too; what shows a picture of the table again (church.png, right halves of stereo pairs, overlapping aerial views).
-Shots of one scene share a split, but for the campus, by its authors' own holdout.
-"""
+"""The colour photographs inside two wheels, `mvtb-data` and `scikit-image`: a bank that needs no download."""
 
 import os
 from importlib.metadata import version

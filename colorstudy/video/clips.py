@@ -1,8 +1,4 @@
-"""Clips: 24 real ones by a manifest, a grey one inside the wheel `mvtb-data`, and made ones, of exactly known motion.
-
-Half of the real ones are there to tune with: `clips.csv` takes all in the order of their sources (those of one clip
-together, last) and of the SHA-256 of their `file`, and puts every second one, from the second on, into "tune".
-"""
+"""Clips: 24 real ones by a manifest, a grey one inside the wheel `mvtb-data`, and made ones, of exactly known motion."""
 
 import os
 import tarfile
