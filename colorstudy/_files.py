@@ -17,8 +17,7 @@ from colorstudy._checks import require
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends well and removed when it doesn't.
 
-    Parents are made. The temporary name, which fits wherever that of `path` does, keeps the suffix, by which many
-    writers choose their format.
+    Parents are made. The name, short enough for any system, keeps the suffix, by which many writers choose a format.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +62,7 @@ def read_json(path: str | Path) -> Any:
     return content
 
 
-def table_of(module: str) -> list[dict[str, str]]:
+def table_of(module: str | Path) -> list[dict[str, str]]:
     """The rows of the table that lies beside a module file, under its name: ``methods.csv`` beside ``methods.py``."""
     with open(Path(module).with_suffix(".csv"), newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))

@@ -54,10 +54,7 @@ class ColorBins(nn.Module):
 
     @classmethod
     def most_frequent(cls, counts: torch.Tensor, n: int = 32, space: str = "yuv") -> "ColorBins":
-        """The bins of Billaut et al. 2018: the `n` most frequent cells of an equal division of the chroma plane.
-
-        `counts` (rows, columns) are those of `prior.histogram`; ties are broken towards the smaller cell number.
-        """
+        """Billaut et al. 2018: the `n` most frequent cells of `counts` (rows, columns), as of `prior.histogram`."""
         counts = torch.as_tensor(counts)
         require(counts.ndim == 2, "counts", "shape (rows, columns)", tuple(counts.shape))
         require(bool((counts >= 0).all()), "counts", "non-negative numbers", counts.min().item())
@@ -138,10 +135,7 @@ class ColorBins(nn.Module):
 
 
 class _Grid:
-    """The centres nearest to a colour, if they lie on a square grid: rounding finds them, and a table their numbers.
-
-    -1 for grid points that are no centres, and for all if the centres lie on no grid.
-    """
+    """The centres nearest to a colour, on a square grid, found by rounding; -1 for no centre there, or no grid."""
 
     def __init__(self, centers: torch.Tensor) -> None:
         self.low = centers.amin(0)

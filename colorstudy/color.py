@@ -62,10 +62,7 @@ def srgb_to_yuv(rgb: torch.Tensor) -> torch.Tensor:
 
 
 def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Tensor]:
-    """Lightness (*, 1, H, W), L* or 100 Y', in [0, 100], and chroma (*, 2, H, W), (a*, b*) or (U, V), of pictures.
-
-    `rgb` (*, 3, H, W) is gamma-encoded sRGB in [0, 1], or uint8.
-    """
+    """Lightness (*, 1, H, W) in [0, 100] and chroma (*, 2, H, W) of sRGB pictures (*, 3, H, W) in [0, 1], or uint8."""
     require_choice(space, SPACES, "space")
     if space == "lab":
         lab = srgb_to_lab(rgb)

@@ -93,10 +93,7 @@ class Colorizer:
 
     @torch.no_grad()
     def predict(self, lightness: torch.Tensor) -> torch.Tensor:
-        """What the network says of lightness (B, 1, H, W), in [0, 100], at the working size: the first half.
-
-        A distribution (B, Q, h, w) of a classification, else chroma (B, 2, h, w). Both can be averaged.
-        """
+        """The first half: what the network says of lightness (B, 1, H, W), chroma (B, 2, h, w) or a distribution."""
         output = self.model(downscale(lightness, self.size / min(lightness.shape[-2:])))
         with torch.autocast(lightness.device.type, enabled=False):
             if self.is_distribution:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import nn
@@ -98,30 +98,14 @@ def _value(field: str, text: str) -> Any:
     return tuple(map(int, text.split())) if field == "blurs" else type(getattr(Method(), field))(text)
 
 
-@dataclass(frozen=True)
-class Variant:
-    """A method that differs from another in one point, so that the difference of their scores is the point's effect."""
-
-    base: str
-    group: str  # of the table that it belongs to
-    words: str  # what is different
-    changes: dict[str, Any]
-
-
 METHODS: dict[str, Method] = {}
 """The named methods of the study, the rows of ``methods.csv``: an empty field is that of the base, or the default.
 
 `zhang-small` is a twin that a laptop trains; `dahl` and `cheng` use a network that was trained on ImageNet; `colorunet`
 and `convnet` follow the paper of Billaut et al. 2018, smoothed as we choose, and those `-released` their code."""
-VARIANTS: dict[str, Variant] = {}
-"""Every switch of the ablation tables: a method of that name, and what it is compared with."""
-
 for row in table_of(__file__):
-    name, base, group, words = (row.pop(key) for key in ("name", "base", "group", "words"))
-    changes = {field: _value(field, text) for field, text in row.items() if text}
-    METHODS[name] = replace(METHODS[base] if base else Method(), name=name, **changes)
-    if base:
-        VARIANTS[name] = Variant(base, group, words, changes)
+    changes = {field.name: _value(field.name, row[field.name]) for field in fields(Method) if row[field.name]}
+    METHODS[row["name"]] = replace(METHODS[row["base"]] if row["base"] else Method(), **changes)
 
 
 def get(method: str | Method) -> Method:

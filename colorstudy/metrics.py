@@ -62,7 +62,7 @@ def rmse(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def psnr(pred: Tensor, target: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB per image (B,), over all channels of sRGB (B, 3, H, W) in [0, 1]; inf if equal."""
+    """Peak signal-to-noise ratio in dB (B,), over all channels of sRGB (B, 3, H, W) in [0, 1]; inf if equal."""
     pred, target = _pair(pred, target, 3, unit=True)
     return -10 * (pred - target).square().mean((1, 2, 3)).log10()
 

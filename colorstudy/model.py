@@ -87,10 +87,7 @@ class Model(nn.Module):
 
     @classmethod
     def load(cls, path: str | Path, method: Method | None = None) -> "Model":
-        """The model of a file that `save` wrote, in evaluation mode; as `method`, if given, which decodes that method.
-
-        A ``ValueError`` if its network or target cannot be imported, or anything in it is missing, spare or changed.
-        """
+        """The model of a file of `save`, to evaluate, decoded as `method` if given; a ``ValueError`` if damaged."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: expected the weights of a model, found no file")
         try:

@@ -8,8 +8,7 @@ from colorstudy._checks import require, resolve
 from colorstudy.data.bank import ImageBank
 from colorstudy.data.batches import batch
 from colorstudy.data.build import folder
-from colorstudy.data.photos import legacy_photos, photos
-from colorstudy.data.published import SETS, published, recognize
+from colorstudy.data.published import SETS, legacy_photos, photos, published, recognize
 from colorstudy.data.readers import pictures_below, read
 
 __all__ = ["ImageBank", "batch", "folder", "legacy_photos", "load", "photos", "pictures_below", "published", "read"]

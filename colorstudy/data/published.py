@@ -1,4 +1,4 @@
-"""Published pictures: a manifest names the origin and the split of each; they are fetched by it, or found on disk."""
+"""Pictures that a table names, with the split of each: inside two wheels, or published, then fetched or found."""
 
 import csv
 import hashlib
@@ -9,8 +9,10 @@ import shutil
 import tarfile
 import zipfile
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 
+import skimage
 from filelock import FileLock
 from PIL import Image, ImageOps
 
@@ -23,6 +25,30 @@ from colorstudy.data.readers import pictures_below
 SETS = {row["name"]: row for row in _files.table_of(__file__)}
 HOME = "https://github.com"  # of all repositories in the manifests
 _Path = str | os.PathLike
+
+
+def photos(size: int = 128, cache_dir: _Path | None = None) -> ImageBank:
+    """The 57 colour photographs inside two wheels, 44 to train on and 13 to test on, of `size` pixels; no download."""
+    rows = _files.table_of(Path(__file__).with_name("photos.csv"))
+    return build("photos", [(row["file"][:-4], in_wheel(row["file"]), row["split"]) for row in rows], size, cache_dir)
+
+
+def legacy_photos() -> dict[str, Path]:
+    """The paths of four grey photographs of the same wheels, by name: they have no colours to compare with."""
+    return {name: in_wheel(f"{name}.png") for name in ("mvtb/castle", "mvtb/street", "mvtb/penguins", "skimage/camera")}
+
+
+def in_wheel(file: str) -> Path:
+    """Where a file is, by "mvtb" or "skimage" and its name; a ``FileNotFoundError`` if the wheel lacks it."""
+    with extra("photos"):
+        import mvtbdata
+    wheel, _, rest = file.partition("/")
+    wheels = {"mvtb": ("mvtb-data", mvtbdata, "images"), "skimage": ("scikit-image", skimage, "data")}
+    package, module, folder = wheels[wheel]
+    path = Path(module.__file__).parent / folder / rest
+    if not path.is_file():
+        raise FileNotFoundError(f"{file}: expected in the wheel of {package} {version(package)}, got no file {path}")
+    return path
 
 
 @lru_cache

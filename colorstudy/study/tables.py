@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
+from colorstudy import methods
 from colorstudy._checks import extra, require
 from colorstudy._files import table_of, write_text
-from colorstudy.methods import Variant
 from colorstudy.study.intervals import holm, intervals, paired
 from colorstudy.study.scores import SCORES, Scores, require_columns, scores_in
 
@@ -18,6 +18,20 @@ LABELS, SYSTEMS = (  # the scores in words; what each row of the table of system
     {row["name"]: row["words"] for row in table_of(__file__) if row["kind"] == kind} for kind in ("score", "system")
 )
 HEADLINE = [*LABELS][:11]  # the scores of the main table, up to chroma_ratio
+
+
+class Variant(NamedTuple):
+    """A method that differs from another in one point, so that the difference of their scores is the point's effect."""
+
+    base: str
+    group: str  # of the table that it belongs to
+    words: str  # what is different
+
+
+VARIANTS = {
+    row["name"]: Variant(row["base"], row["group"], row["words"]) for row in table_of(methods.__file__) if row["base"]
+}
+"""Every switch of the ablation tables: a method of that name, and what it is compared with."""
 
 
 def intervals_by(table: DataFrame, keys: Sequence[str], scores: Scores) -> DataFrame:

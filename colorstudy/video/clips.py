@@ -1,8 +1,7 @@
-"""Clips: 24 real ones by a manifest, a grey one inside the wheel `mvtb-data`, and made ones, of exactly known motion."""
+"""Clips: 24 real ones by a manifest, a grey one in the wheel `mvtb-data`, and made ones, of exactly known motion."""
 
 import os
 import tarfile
-from importlib.metadata import distribution
 from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,10 +10,10 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy import _files
-from colorstudy._checks import extra, require, require_choice, require_maps
+from colorstudy._checks import require, require_choice, require_maps
 from colorstudy.color import to_tensor
 from colorstudy.data.bank import ImageBank
-from colorstudy.data.published import local
+from colorstudy.data.published import in_wheel, local
 from colorstudy.video.flow import Motion, inside, warp
 
 CLIPS = {Path(row["file"]).stem: row for row in _files.table_of(__file__)}
@@ -28,8 +27,7 @@ def clip(name: str) -> Path:
     """
     require_choice(name, [*CLIPS, "traffic"], "name")
     if name == "traffic":
-        with extra("photos"):
-            return Path(str(distribution("mvtb-data").locate_file("mvtbdata/images/traffic_sequence.mp4")))
+        return in_wheel("mvtb/traffic_sequence.mp4")
     file, cache = CLIPS[name]["file"], _files.cache_dir() / "published"
     place = local(file, "clips") or cache / "clips.tar"
     path = place / file if place.is_dir() else cache / file

@@ -10,11 +10,12 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from colorstudy.bins import ColorBins
-from colorstudy.methods import METHODS, VARIANTS, Variant
+from colorstudy.methods import METHODS
 from colorstudy.study import figures, tables
 from colorstudy.study.evaluation import BASELINES
 from colorstudy.study.intervals import intervals
 from colorstudy.study.scores import SCORES
+from colorstudy.study.tables import VARIANTS, Variant
 
 
 @pytest.fixture(autouse=True)
@@ -111,9 +112,9 @@ def test_paired_table_gives_verdicts(scores):
 
 def test_effects_table_compares_each_variant_with_its_base(scores):
     variants = {
-        "full": Variant("l2", "targets", "rebalanced", {}),
-        "gray": Variant("full", "baselines", "no colour", {}),
-        "class": Variant("l2", "targets", "not run", {}),
+        "full": Variant("l2", "targets", "rebalanced"),
+        "gray": Variant("full", "baselines", "no colour"),
+        "class": Variant("l2", "targets", "not run"),
     }
     table = tables.effects_table(scores, variants, ["auc", "rmse"])
     assert table[["group", "base", "variant", "change"]].drop_duplicates().to_numpy().tolist() == [
@@ -126,7 +127,10 @@ def test_effects_table_compares_each_variant_with_its_base(scores):
 
 
 def test_effects_are_filled_where_they_leave_out_zero(scores):
-    variants = {"full": Variant("l2", "targets", "rebalanced", {}), "l2": Variant("l2", "targets", "the same", {})}
+    variants = {
+        "full": Variant("l2", "targets", "rebalanced"),
+        "l2": Variant("l2", "targets", "the same"),
+    }
     table = tables.effects_table(scores, variants, ["auc"])
     ax = figures.effects(table, "auc")
     assert [label.get_text() for label in ax.get_yticklabels()] == ["targets", "rebalanced", "the same"]
