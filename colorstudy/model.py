@@ -20,7 +20,6 @@ from colorstudy.methods import Method
 from colorstudy.networks import build
 from colorstudy.targets import Classification, Regression, Target
 
-_FEW = 30  # pictures of the bins "grid-few-pictures"
 _MOST = 10_000  # bins of a file
 _LIMITS = torch.tensor([0.45, 0.65])  # of the grid, and the centres of its cells, (100, 2)
 _CENTERS = _LIMITS * torch.cartesian_prod(*2 * [torch.linspace(-0.9, 0.9, 10)])
@@ -171,7 +170,7 @@ def _plain(method: Method) -> Target:
 
 def _counted(method: Method, images: np.ndarray) -> Target:
     """The classification of `method`, its bins and weights as training `images` have them."""
-    images = images[:_FEW] if method.bins == "grid-few-pictures" else images
+    images = images[:30] if method.bins == "grid-few-pictures" else images
     if method.bins.startswith("grid"):
         counts = prior.count(images, MergedCells(_CENTERS, method.space))
         kept = counts.argsort(descending=True, stable=True)[:64]  # at most, as its U-Net is configured

@@ -30,8 +30,7 @@ class TrunkNetwork(LightnessNetwork):
 class Trunk(nn.Module):
     """EfficientNet-Lite0's features of a picture at its first `depth` resolutions; see `channels` and `strides`.
 
-    Frozen unless `tuned`: batch norm, which is part of the convolutions then, and weights stay what they are. They are
-    random unless `imagenet`, as for a model whose weights come out of a file.
+    Frozen unless `tuned`, and batch norm then is part of the convolutions; random unless `imagenet`, as for loading.
     """
 
     channels, strides = (16, 24, 40, 112, 320), (2, 4, 8, 16, 32)  # of the maps, from the finest to the deepest

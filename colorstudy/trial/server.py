@@ -54,10 +54,7 @@ class Refused(ValueError):
 
 
 class Answers:
-    """Answers to the page of a `key`, in the SQLite file `path`; they are only added.
-
-    `mode` is "rwc" (the file is made if needed), "rw" or "ro"; a ``ValueError`` names a missing or foreign file.
-    """
+    """Answers to the page of a `key`, in the SQLite file `path`: "rwc" (made if needed), "rw" or "ro" by `mode`."""
 
     def __init__(self, path: str | os.PathLike, key: pd.DataFrame, mode: str = "rwc") -> None:
         require({"build", "code"} <= {*key} and key["build"].nunique() == 1, "key", "that of one page", [*key])

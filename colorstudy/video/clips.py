@@ -21,10 +21,7 @@ CLIPS = {Path(row["file"]).stem: row for row in _files.table_of(__file__)}
 
 
 def clip(name: str) -> Path:
-    """The path of one of `CLIPS`, in ``$COLORSTUDY_DATA`` or the cache, or of "traffic", which is grey.
-
-    A ``FileNotFoundError`` that says where to put them if there is none; a ``ValueError`` if the file is another.
-    """
+    """The path of one of `CLIPS`, or of "traffic", which is grey; a ``FileNotFoundError`` says where to put them."""
     require_choice(name, [*CLIPS, "traffic"], "name")
     if name == "traffic":
         return in_wheel("mvtb/traffic_sequence.mp4")

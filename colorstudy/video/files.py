@@ -42,10 +42,7 @@ class Frame(NamedTuple):
 
 
 class Clip:
-    """The first video stream of a file, other than the cover of music, decoded frame by frame.
-
-    A ``FileNotFoundError`` if there is no file, a ``ValueError`` if FFmpeg cannot read it, or finds no stream or frame.
-    """
+    """The first video stream of a file, but for the cover of music, by frames; a ``ValueError`` if there is none."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path, self.damaged = Path(path), 0
