@@ -1,0 +1,72 @@
+"""One HTML page that shows what the models of the package make of four photographs, which scikit-image brings along."""
+
+import base64
+import io
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import skimage
+from PIL import Image
+
+from colorstudy._files import write_text
+from colorstudy.color import split, to_tensor
+from colorstudy.colorize import WEIGHTS, Colorizer
+from colorstudy.methods import METHODS
+from colorstudy.metrics import auc, mean_chroma
+from colorstudy.study.evaluation import gray
+
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # of NASA, CC0, CC0, and CC0 of SpaceX
+SIDE = 384  # the longer one, in pixels, of what is coloured, scored and shown
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>colorstudy demo</title><style>
+body {{ font: 15px/1.4 sans-serif }} td, img {{ width: {width}vw; vertical-align: top }} p {{ max-width: 50em }}
+</style></head><body>
+<p>Four photographs of scikit-image, coloured from their lightness alone by the models that come with colorstudy.
+Under each stands its <b>AuC</b>, the share of pixels whose colour is within a distance of the true one, averaged over
+distances from 0 to 150: 1 is perfect, and a colouring is more accurate than none if it has more than the grey picture.
+<b>Chroma</b> is the mean chroma as a share of the true one. Four pictures are an example, not a measurement.</p>
+<table>
+{table}
+</table></body></html>
+"""
+
+
+def page(path: str | Path) -> Path:
+    """Write the page to `path`, whole and with its pictures inside; a row is grey, the models, and the truth."""
+    models = _models()
+    notes = {name: f"{one.model.method.target}, trained on {one.model.data}" for name, one in models.items()}
+    heads = [f"{escape(name)}<br><small>{escape(notes.get(name, ''))}</small>" for name in ["grey", *models, "truth"]]
+    rows = []
+    for name in PHOTOGRAPHS:
+        with Image.open(Path(skimage.__file__).parent / "data" / name) as image:
+            image.thumbnail((SIDE, SIDE))
+            true = np.array(image.convert("RGB"))
+        made = [gray(true), *(colorizer.colorize(true) for colorizer in models.values()), true]
+        rows.append([f"{_shown(pixels, name)}<br>{_scores(pixels, true)}" for pixels in made])
+    table = "\n".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in [heads, *rows])
+    write_text(path, _PAGE.format(width=94 // len(heads), table=table))
+    return Path(path)
+
+
+def _models() -> dict[str, Colorizer]:
+    """The colorizers of the package by name, in the order of `METHODS`; the one loaded without a name is the last."""
+    names = sorted(file.stem for file in WEIGHTS.glob("*.safetensors"))
+    models = {name: Colorizer.load(name) for name in sorted(names, key=[*METHODS, *names].index)}
+    default = Colorizer.load()
+    same = [name for name, one in models.items() if one.model.checksum == default.model.checksum]
+    name = same[0] if same else default.model.method.name
+    return {key: one for key, one in models.items() if key != name} | {f"{name} (default)": default}
+
+
+def _shown(pixels: np.ndarray, words: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=90)
+    return f'<img alt="{words}" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _scores(pixels: np.ndarray, true: np.ndarray) -> str:
+    """AuC and chroma ratio of a picture (H, W, 3), uint8 sRGB."""
+    (chroma, truth) = (split(to_tensor(image[None]))[1] for image in (pixels, true))
+    return f"AuC {auc(chroma, truth).item():.3f}, chroma {(mean_chroma(chroma) / mean_chroma(truth)).item():.2f}"
