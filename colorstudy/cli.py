@@ -161,13 +161,10 @@ def demo(out: Annotated[Path, option("the page", "FILE", "-o")] = Path("demo.htm
 
 def methods() -> None:
     """List the methods that can be trained."""
-    from colorstudy.methods import VARIANTS
-
     for name, method in cs.METHODS.items():
         values = [*vars(method).items()][3:]  # after name, target and network
         changed = [f", {key}={value}" for key, value in values if value != getattr(cs.Method, key)]
-        words = f"{method.target} with {method.network}{''.join(changed)}"
-        print(f"{name:<25} {f'{it.base}, but {it.words}' if (it := VARIANTS.get(name)) else words}")
+        print(f"{name:<25} {method.target} with {method.network}{''.join(changed)}")
 
 
 def evaluate(

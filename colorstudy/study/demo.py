@@ -12,7 +12,7 @@ from PIL import Image
 from colorstudy._files import write_text
 from colorstudy.color import split, to_tensor
 from colorstudy.colorize import WEIGHTS, Colorizer
-from colorstudy.methods import METHODS
+from colorstudy.methods import METHODS, Method
 from colorstudy.metrics import auc, mean_chroma
 from colorstudy.study.evaluation import gray
 
@@ -36,7 +36,7 @@ distances from 0 to 150: 1 is perfect, and a colouring is more accurate than non
 def page(path: str | Path) -> Path:
     """Write the page to `path`, whole and with its pictures inside; a row is grey, the models, and the truth."""
     models = _models()
-    notes = {name: f"{one.model.method.target}, trained on {one.model.data}" for name, one in models.items()}
+    notes = {name: f"{_kind(one.model.method)}, trained on {one.model.data}" for name, one in models.items()}
     heads = [f"{escape(name)}<br><small>{escape(notes.get(name, ''))}</small>" for name in ["grey", *models, "truth"]]
     rows = []
     for name in PHOTOGRAPHS:
@@ -58,6 +58,10 @@ def _models() -> dict[str, Colorizer]:
     same = [name for name, one in models.items() if one.model.checksum == default.model.checksum]
     name = same[0] if same else default.model.method.name
     return {key: one for key, one in models.items() if key != name} | {f"{name} (default)": default}
+
+
+def _kind(method: Method) -> str:
+    return method.target if method.lam == 1 else f"rebalanced {method.target}"
 
 
 def _shown(pixels: np.ndarray, words: str) -> str:

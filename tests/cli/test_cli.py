@@ -171,7 +171,7 @@ def test_methods_are_listed_with_one_line_each(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*METHODS]
     assert "full                      classification with compact, lam=0.5" in lines
-    assert "full-10-neighbors         full, but 10 neighbours instead of 5" in lines
+    assert "full-10-neighbors         classification with compact, lam=0.5, neighbors=10" in lines
 
 
 # --- train ---
