@@ -4,6 +4,7 @@ import base64
 import io
 from html import escape
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import skimage
@@ -19,19 +20,6 @@ from colorstudy.study.evaluation import gray
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")  # of NASA, CC0, CC0, and CC0 of SpaceX
 SIDE = 384  # the longer one, in pixels, of what is coloured, scored and shown
 
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>colorstudy demo</title><style>
-body {{ font: 15px/1.4 sans-serif }} td, img {{ width: {width}vw; vertical-align: top }} p {{ max-width: 50em }}
-</style></head><body>
-<p>Four photographs of scikit-image, coloured from their lightness alone by the models that come with colorstudy.
-Under each stands its <b>AuC</b>, the share of pixels whose colour is within a distance of the true one, averaged over
-distances from 0 to 150: 1 is perfect, and a colouring is more accurate than none if it has more than the grey picture.
-<b>Chroma</b> is the mean chroma as a share of the true one. Four pictures are an example, not a measurement.</p>
-<table>
-{table}
-</table></body></html>
-"""
-
 
 def page(path: str | Path) -> Path:
     """Write the page to `path`, whole and with its pictures inside; a row is grey, the models, and the truth."""
@@ -46,7 +34,8 @@ def page(path: str | Path) -> Path:
         made = [gray(true), *(colorizer.colorize(true) for colorizer in models.values()), true]
         rows.append([f"{_shown(pixels, name)}<br>{_scores(pixels, true)}" for pixels in made])
     table = "\n".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in [heads, *rows])
-    write_text(path, _PAGE.format(width=94 // len(heads), table=table))
+    template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
+    write_text(path, template.substitute(width=94 // len(heads), table=table))
     return Path(path)
 
 
