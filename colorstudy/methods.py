@@ -34,13 +34,13 @@ class Method:
     name: str = ""  # by default made of those of network and target
     target: str = "classification"  # or "regression"
     network: str = "compact"  # one of networks.NETWORKS
-    space: str = "lab"  # or "yuv"
+    space: str = "lab"  # of the colours; or "yuv"
     bins: str = "in_gamut"  # one of BINS; this and the next seven are of a classification
     lam: float = 1.0  # lambda of the rebalancing weights, in [0, 1]; 1 is no rebalancing
     smoothing: float = 5.0  # width of the Gaussian that smooths the prior, in chroma units
-    neighbors: int = 5  # of the soft target, as is sigma
-    sigma: float = 5.0
-    temperature: float = 0.38
+    neighbors: int = 5  # bins that a soft target shares a pixel out to
+    sigma: float = 5.0  # width of the Gaussian by which it does, in chroma units
+    temperature: float = 0.38  # of the annealed mean
     rebalance: float = 0.0  # s, how much of rebalancing is made up for when decoding
     sampling: str = "area"  # one of targets.SAMPLINGS
     grey_mask: float = 0.0  # pictures with no chroma above it count nothing

@@ -39,7 +39,7 @@ _INCIDENTAL = ("interval", "accelerator", "threads")
 class TrainConfig:
     """The budget and the optimizer of a run: AdamW with a one-cycle schedule."""
 
-    steps: int = 300
+    steps: int = 300  # of the optimizer, each on one batch
     batch_size: int = 32  # pictures a step, of all processes together
     crop: int = 64  # side in pixels of the squares trained on, to which larger windows are resized
     learning_rate: float = 2e-3  # the peak of the schedule

@@ -18,6 +18,7 @@ from colorstudy.data.readers import EXTENSIONS, is_srgb, opened, pictures_below,
 # Who, when, where and with what; a TIFF file has many more tags, of how its pixels lie.
 _KEPT = (Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist, Base.Copyright,
          Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject)  # fmt: skip
+_WRITTEN = (".jpg", ".jpeg", ".jfif", ".jpe", ".png")
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 _SRGB = _SRGB[:24] + bytes(12) + _SRGB[36:]  # without the time at which it was made
 
@@ -26,9 +27,10 @@ def plan(places: Sequence[Path], out: Path, clips: tuple[str, ...]) -> tuple[dic
     """Coloured file -> source, of the files and folders `places`; and what is left out, in words.
 
     A picture of a folder keeps its place below it. JPEG files stay JPEG, those that end on one of `clips` become MP4,
-    all others PNG: ``a.png`` of ``a.tif``, but ``a.tif.png`` where another is to have that name. A single clip goes to
-    `out` itself, if that has the name of a file. A ``ValueError`` if a place is missing, a folder has no pictures, two
-    sources have one name, or a source would be overwritten.
+    all others PNG: ``a.png`` of ``a.tif``, but ``a.tif.png`` where another is to have that name. A single picture or
+    clip goes to `out` itself, if that has the name of a file. What lies below `out` is no source. A ``ValueError`` if a
+    place is missing, a folder has no pictures, two sources have one name, a source would be overwritten, or `out` is a
+    file that cannot hold what it should.
     """
     sources: dict[Path, Path] = {}  # picture -> its name
     skipped: list[str] = []
@@ -40,16 +42,21 @@ def plan(places: Sequence[Path], out: Path, clips: tuple[str, ...]) -> tuple[dic
                 names = pictures_below(place, EXTENSIONS + clips)
             skipped += [str(warning.message).removeprefix("left out: ") for warning in left_out]
             require(len(names + left_out) > 0, "pictures", "files or folders of pictures", f"{place}, with none")
-            sources |= {place / name: Path(name) for name in names}
+            made = out.resolve() if place.resolve() in out.resolve().parents else None  # by an earlier call
+            sources |= {place / name: Path(name) for name in names if made not in (place / name).resolve().parents}
         elif place.is_file():
             sources[place] = Path(place.name)
         else:
             skipped.append(f"{place}, which is no regular file")
-    single = len(sources) == 1 and bool(out.suffix) and next(iter(sources)).suffix.lower() in clips
+    single = out.suffix.lower() in EXTENSIONS + clips and not out.is_dir()
+    if single and sources:
+        suffixes = (".mkv", ".mov", ".mp4") if next(iter(sources)).suffix.lower() in clips else _WRITTEN
+        good = len(sources) == 1 and out.suffix.lower() in suffixes
+        require(good, "out", f"a folder, or, for one source, a file of one of {', '.join(suffixes)}", out)
     require(single or out.is_dir() or not out.exists(), "out", "a folder", out)
 
     def short(name: Path) -> Path:
-        kept = name.suffix.lower() in (".jpg", ".jpeg", ".jfif", ".jpe", ".png", ".mp4")
+        kept = name.suffix.lower() in (*_WRITTEN, ".mp4")
         return name if kept else name.with_suffix(".mp4" if name.suffix.lower() in clips else ".png")
 
     often, originals = Counter(map(short, sources.values())), {source.resolve() for source in sources}

@@ -1,74 +1,79 @@
 """`colorstudy trial build | serve | answers`."""
 
-import argparse
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated, Any
+
+from tyro.conf import Positional
 
 from colorstudy._checks import require
 from colorstudy._files import replacing
 from colorstudy.colorize import Colorizer
 from colorstudy.data import load
-from colorstudy.study.options import add_settings, settings
+from colorstudy.study.options import GROUP, option
+from colorstudy.trial import page as pages
 from colorstudy.trial.design import Design
-from colorstudy.trial.page import build, read_key
+
+Page = Annotated[Positional[Path], option("folder of trial build; its key lies beside it", "FOLDER")]
+File = Annotated[Path | None, option("SQLite; FOLDER.answers.sqlite by default", "FILE")]
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """Add the commands build, serve and answers."""
-    parts = parser.add_subparsers(dest="part", required=True, metavar="build | serve | answers")
-    page = parts.add_parser("build", help="write the page of a trial, and its key beside it")
-    page.set_defaults(run=_build)
-    page.add_argument("runs", nargs="+", metavar="RUN", help="finished runs, one a method")
-    page.add_argument("--data", metavar="SOURCE", default="photos", help="as for train; its test pictures are shown")
-    page.add_argument("-o", "--out", required=True, type=Path, metavar="FOLDER", help="new folder for the page")
-    page.add_argument("--participants", type=int, required=True, help="sessions, each with a code")
-    page.add_argument("--post", metavar="URL", help="send every answer there as well")
-    page.add_argument("--origin", metavar="URL", help="of the host that shows the page, if not that of --post")
-    add_settings(page, Design)
-    serve = parts.add_parser("serve", help="serve the page and collect its answers, on this machine alone by default")
-    answers = parts.add_parser("answers", help="write the collected answers as CSV, or delete those of a participant")
-    for part in (serve, answers):
-        part.set_defaults(run=_collect, out=None, delete=None)
-        part.add_argument("page", type=Path, metavar="FOLDER", help="of trial build; its key lies beside it")
-        part.add_argument("--answers", type=Path, metavar="FILE", help="SQLite; <FOLDER>.answers.sqlite by default")
-    serve.add_argument("--host", default="127.0.0.1", help="127.0.0.1 by default")
-    serve.add_argument("--port", type=int, default=8000, help="8000 by default")
-    answers.add_argument("-o", "--out", type=Path, metavar="CSV", help="file for the answers")
-    answers.add_argument("--delete", metavar="CODE", help="erase all answers of this participant")
-
-
-def _build(options: argparse.Namespace) -> int:
-    """The page of a trial from finished runs."""
-    design = settings(options, Design)
-    pictures = load(options.data, size=design.size).test
+def build(
+    runs: Annotated[Positional[tuple[str, ...]], option("finished runs, one a method", "RUN ...")],
+    out: Annotated[Path, option("new folder for the page", "FOLDER", "-o")],
+    participants: Annotated[int, option("sessions, each with a code")],
+    design: Annotated[Design, GROUP],
+    data: Annotated[str, option("as for train; its test pictures are shown", "SOURCE")] = "photos",
+    post: Annotated[str | None, option("send every answer there as well", "URL")] = None,
+    origin: Annotated[str | None, option("of the host that shows the page, if not that of --post", "URL")] = None,
+) -> None:
+    """Write the page of a trial, and its key beside it."""
+    pictures = load(data, size=design.size).test
     true = {name: image.copy() for name, image in zip(pictures.names, pictures.images)}
-    fakes = {}
-    for run in options.runs:
+    fakes: dict[str, dict[str, Any]] = {}
+    for run in runs:
         colorizer = Colorizer.load(run)
         name = colorizer.model.method.name
         require(name not in fakes, "runs", "one of each method", f"two of {name}")
         fakes[name] = {picture: colorizer.colorize(image) for picture, image in true.items()}
-    build(options.out, true, fakes, options.participants, design, post=options.post, origin=options.origin)
-    print(f"{options.out / 'index.html'}?code= and one of the codes in {options.out}.key.csv for each participant")
-    return 0
+    pages.build(out, true, fakes, participants, design, post=post, origin=origin)
+    print(f"{out / 'index.html'}?code= and one of the codes in {out}.key.csv for each participant")
 
 
-def _collect(options: argparse.Namespace) -> int:
-    """Serve a page, or write or delete what was collected."""
-    from colorstudy.trial.server import Answers, serve
+def serve(
+    page: Page,
+    answers: File = None,
+    host: Annotated[str, option("address to listen on")] = "127.0.0.1",
+    port: Annotated[int, option("port to listen on")] = 8000,
+) -> None:
+    """Serve the page and collect its answers, on this machine alone by default."""
+    with _opened(page, answers, "rwc") as collected:
+        from colorstudy.trial import server
 
-    path = options.answers or options.page.with_name(f"{options.page.name}.answers.sqlite")
-    mode = "rwc" if options.part == "serve" else "rw" if options.delete else "ro"
-    with closing(Answers(path, read_key(options.page), mode)) as answers:
-        if options.part == "serve":
-            print(f"http://{options.host}:{options.port}/ (Ctrl+C ends it)", flush=True)
-            serve(options.page, answers, options.host, options.port)
-        if options.delete:
-            print(f"{answers.delete(options.delete)} answers erased")
-        if options.out:
-            table = answers.table()
-            require(len(table) > 0, "answers", "at least one", f"none in {path}")
-            with replacing(options.out) as temporary:
+        print(f"http://{host}:{port}/ (Ctrl+C ends it)", flush=True)
+        server.serve(page, collected, host, port)
+
+
+def answers(
+    page: Page,
+    answers: File = None,
+    out: Annotated[Path | None, option("file for the answers", "CSV", "-o")] = None,
+    delete: Annotated[str | None, option("erase all answers of this participant", "CODE")] = None,
+) -> None:
+    """Write the collected answers as CSV, or delete those of a participant."""
+    with _opened(page, answers, "rw" if delete else "ro") as collected:
+        if delete:
+            print(f"{collected.delete(delete)} answers erased")
+        if out:
+            table = collected.table()
+            require(len(table) > 0, "answers", "at least one", "none")
+            with replacing(out) as temporary:
                 table.to_csv(temporary, index=False)
-            print(options.out)
-    return 0
+            print(out)
+
+
+def _opened(page: Path, answers: Path | None, mode: str) -> Any:
+    from colorstudy.trial.server import Answers
+
+    path = answers or page.with_name(f"{page.name}.answers.sqlite")
+    return closing(Answers(path, pages.read_key(page), mode))

@@ -1,5 +1,6 @@
 """Every command, its exit codes and its one-line errors, with a tiny run trained by the command itself."""
 
+import io
 import json
 import os
 import re
@@ -17,13 +18,14 @@ from PIL import Image
 import colorstudy
 from colorstudy.bins import ColorBins
 from colorstudy.cli import main
-from colorstudy.colorize import Colorizer
+from colorstudy.colorize import WEIGHTS, Colorizer
+from colorstudy.methods import METHODS
 from colorstudy.model import Model
 from colorstudy.runs import history
 from colorstudy.training import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("code_hash_once")
-COMMANDS = ("colorize", "train", "evaluate", "data", "weights", "prior", "trial")
+COMMANDS = ("colorize", "demo", "train", "methods", "evaluate", "data", "weights", "prior", "trial")
 SETTINGS = "--steps 2 --batch-size 2 --crop 16 --seed 3 --interval 1 --accelerator cpu --threads 1"
 
 
@@ -87,7 +89,7 @@ def test_help_imports_no_torch():
     for name in COMMANDS:
         assert re.search(rf"^ +{name} +[A-Z]", done.stdout, re.MULTILINE)
     modules = done.stdout.splitlines()[-1]
-    assert "'argparse'" in modules and "'torch'" not in modules and "'numpy'" not in modules
+    assert "'tyro'" in modules and "'torch'" not in modules and "'numpy'" not in modules
 
 
 @pytest.mark.parametrize("own", [None, "77"])
@@ -134,6 +136,42 @@ def test_every_command_has_help(capsys):
             assert sentence in shown(name)
     for name in ("build", "serve", "answers"):
         assert "usage: colorstudy trial" in shown("trial", name)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "trial build", "trial serve", "trial answers"])
+def test_every_setting_is_explained(command, capsys, monkeypatch):
+    """By more than its name, its type and its default; those of dataclasses by the comments beside their fields."""
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    lines = [line.strip(" \n|\N{BOX DRAWINGS LIGHT VERTICAL}") for line in capsys.readouterr().out.splitlines()]
+    options = re.findall(r"^(--?[a-z].*(?:\n(?![-+\u2500-\u257f]).*)*)", "\n".join(lines), re.MULTILINE)
+    assert len(options) > (command != "methods")
+    for text in options:
+        words = re.sub(r"\(default: [^)]*\)|\(required\)|-[\w-]+,?|\{.*?\}|[A-Z]{2,}", "", text)
+        assert len(re.findall("[a-z]+", words)) >= 2, text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["colorise", "a.png"], "did you mean 'colorize'?"),
+        (["colorize", "a.png", "--temprature", "1"], "--temperature"),
+        (["train", "l2", "-o", "run", "--learningrate", "1"], "--learning-rate"),
+    ],
+)
+def test_a_mistyped_word_is_answered_with_the_nearest(arguments, hint, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2 and hint in capsys.readouterr().err
+
+
+def test_methods_are_listed_with_one_line_each(capsys):
+    assert main(["methods"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [*METHODS]
+    assert "full                      classification with compact, lam=0.5" in lines
+    assert "full-10-neighbors         classification with compact, lam=0.5, neighbors=10" in lines
 
 
 # --- train ---
@@ -372,6 +410,66 @@ def test_colorize_errors(run, tmp_path, capsys):
     assert "temperature: expected a number > 0, got 0.0" in refused(capsys, "colorize", a, *rest, "--temperature", 0)
     assert str(twin) in refused(capsys, "colorize", a, "--run", run, "-o", twin)  # a file, no folder
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_a_single_picture_goes_to_a_file(run, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture()).save(tmp_path / name)
+    out = tmp_path / "new" / "picture.jpg"
+    assert main(["colorize", str(tmp_path / "a.png"), "--run", str(run), "-o", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n" and Image.open(out).format == "JPEG"
+    both = ["colorize", tmp_path / "a.png", tmp_path / "b.png", "--run", run]
+    line = refused(capsys, *both, "-o", tmp_path / "other.jpg")
+    assert "out: expected a folder, or, for one source, a file of one of .jpg, .jpeg" in line and "other.jpg" in line
+    assert "a file of one of .jpg" in refused(capsys, *both[:2], "--run", run, "-o", tmp_path / "other.tif")
+    assert "a file of one of .jpg" in refused(capsys, *both[:2], "--run", run, "-o", tmp_path / "other.mp4")
+    (tmp_path / "folder.jpg").mkdir()
+    assert main([*map(str, both), "-o", str(tmp_path / "folder.jpg")]) == 0
+    assert sorted(path.name for path in (tmp_path / "folder.jpg").iterdir()) == ["a.png", "b.png"]
+    assert not (tmp_path / "other.jpg").exists() and not (tmp_path / "other.tif").exists()
+
+
+def test_results_lie_in_a_folder_by_default_and_are_no_sources(run, tmp_path, capsys, monkeypatch):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):  # the second time there are results below the source
+        assert main(["colorize", ".", "--run", str(run)]) == 0
+        assert capsys.readouterr().out == f"{Path('coloured/a.png')}\n"
+    assert [path.name for path in (tmp_path / "coloured").rglob("*")] == ["a.png"]
+
+
+def test_rebalance_and_device_are_passed_on(run, tmp_path, capsys):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    call = ["colorize", str(tmp_path / "a.png"), "--run", str(run), "-o"]
+    assert main([*call, str(tmp_path / "s"), "--rebalance", "0.5", "--temperature", "1", "--device", "cpu"]) == 0
+    expected = Colorizer.load(run).colorize(tmp_path / "a.png", 1.0, 0.5)
+    assert np.array_equal(np.array(Image.open(tmp_path / "s" / "a.png")), expected)
+    assert (expected != Colorizer.load(run).colorize(tmp_path / "a.png", 1.0)).any()
+    capsys.readouterr()
+    for device in ("gpu", "cuda:99"):
+        line = refused(capsys, *call, tmp_path / "none", "--device", device)
+        assert f"device: expected one of this machine, got '{device}'" in line
+    assert "rebalance: expected" in refused(capsys, *call, tmp_path / "none", "--rebalance", -1)
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_unknown_model_is_answered_with_those_there_are(tmp_path, capsys):
+    Image.fromarray(picture()).save(tmp_path / "a.png")
+    line = refused(capsys, "colorize", tmp_path / "a.png", "--run", "fulll", "-o", tmp_path / "out")
+    assert "or the path of a finished run or of its weights, found no file 'fulll'; did you mean 'full'?" in line
+    assert all(repr(file.stem) in line for file in WEIGHTS.glob("*.safetensors"))
+    assert "'full'" in refused(capsys, "evaluate", "fulll") and not (tmp_path / "out").exists()
+
+
+def test_progress_is_shown_on_a_terminal_alone(run, tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(picture()).save(tmp_path / name)
+    for is_terminal, sources in ((True, [tmp_path]), (False, [tmp_path]), (True, [tmp_path / "a.png"])):
+        screen = io.StringIO()
+        screen.isatty = lambda is_terminal=is_terminal: is_terminal
+        monkeypatch.setattr(sys, "stderr", screen)
+        assert main(["colorize", *map(str, sources), "--run", str(run), "-o", str(tmp_path / "out")]) == 0
+        assert ("/2 [" in screen.getvalue()) == (is_terminal and len(sources) == 1 and sources[0].is_dir())
 
 
 def test_a_released_file_is_loaded_as_such(run, tmp_path, capsys, monkeypatch):

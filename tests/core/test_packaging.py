@@ -320,6 +320,7 @@ def test_command_line_works_without_the_extras(tmp_path):
     commands = [
         (["--help"], 0, "usage: colorstudy"),
         (["colorize", tmp_path / "picture.png", "-o", tmp_path / "out"], 0, str(tmp_path / "out" / "picture.png")),
+        (["demo", "-o", tmp_path / "demo.html"], 0, str(tmp_path / "demo.html")),
         (["colorize", tmp_path / "clip.mp4", "-o", tmp_path / "out"], 2, "colorstudy[video]"),
         (["data", "photos"], 2, "colorstudy[photos]"),
         (["data", "kodak"], 2, "colorstudy[photos]"),

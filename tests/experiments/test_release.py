@@ -245,4 +245,4 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path, monkeypatch, capsy
 def test_other_weights_are_unknown(capsys):
     with pytest.raises(SystemExit):
         main(["weights", "vgg"])
-    assert "invalid choice: 'vgg'" in capsys.readouterr().err
+    assert "invalid choice 'vgg'" in capsys.readouterr().err
