@@ -38,7 +38,7 @@ def test_no_module_is_long():
 @pytest.mark.parametrize(
     ("names", "most"),
     [
-        ([*MODULES], 7510),  # the goal is 7,000
+        ([*MODULES], 7640),  # the goal is 7,000
         ([name for name in MODULES if not name.startswith(ROOMS)], 3400),
         (MATHEMATICS, 1000),
     ],
