@@ -1,9 +1,10 @@
 """The figures of the paper: each draws on ``ax`` (a new one by default) and returns it; `save` writes files."""
 
+import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,37 +20,43 @@ from colorstudy.study.tables import LABELS
 with extra("study"):
     from matplotlib.pyplot import Axes, Figure, MaxNLocator, subplots
 
-COLORS = {"gray": "0.6", "random": "0.35", "l2": "#3b6fb6", "class": "#e08a1e", "full": "#b3254a"}
-"""One colour a method, the same in every figure; others take the cycle's."""
+COLORS = {"truth": "0.1", "gray": "0.6", "random": "0.35", "l2": "#3b6fb6", "class": "#e08a1e", "full": "#b3254a"}
+"""One colour a target or baseline, the same in every figure; see `color_of`."""
 
 
-def chroma_plane(bins: ColorBins, ax: Axes | None = None) -> Axes:
-    """The bins in the chroma plane, each in its own colour at lightness 60; unreachable ones are hollow."""
+def color_of(name: str) -> str | None:
+    """The one of `COLORS` for a name such as "pretrained-full" or "class, T = 1"; None, for the cycle's, without one."""
+    return next((COLORS[word] for word in re.findall(r"[a-z0-9]+", name) if word in COLORS), None)
+
+
+def chroma_plane(
+    bins: ColorBins, ax: Axes | None = None, *, values: torch.Tensor | None = None, decades: float = 4, label: str = ""
+) -> Axes:
+    """The bins in the chroma plane, each in its own colour at lightness 60; unreachable ones are hollow.
+
+    With `values` (Q,) >= 0, called `label`, the side of a square grows with the logarithm, from nothing at `decades`
+    powers of ten below the largest.
+    """
     ax = _plane(bins, ax, (5, 5))
     chroma = bins.centers.T[None, :, None, :]  # (1, 2, 1, Q)
     rgb = merge(torch.full_like(chroma[:, :1], 60), chroma, bins.space)[0, :, 0].T.numpy()
-    (x, y), reachable = bins.centers.T.numpy(), bins.reachable.numpy()
+    (x, y), filled = bins.centers.T.numpy(), bins.reachable.numpy()
     # Markers as wide as the grid is fine, whatever the size of the axes.
     step, inches = np.diff(np.unique(x)).min(), ax.figure.bbox.width / ax.figure.dpi
-    size = (0.8 * step * ax.get_position().width * inches * 72 / np.ptp(ax.get_xlim())) ** 2
-    ax.scatter(x[reachable], y[reachable], size, rgb[reachable], marker="s", linewidths=0)
-    ax.scatter(x[~reachable], y[~reachable], size / 2, "none", marker="s", edgecolors="0.6", linewidths=0.8)
-    return ax
-
-
-def on_plane(values: torch.Tensor, bins: ColorBins, ax: Axes | None = None, *, label: str, **options: Any) -> Axes:
-    """A number a bin (Q,) as a map of the chroma plane, white where it is nan; `options` as ``cmap`` of ``imshow``."""
-    require(values.shape == (len(bins),), "values", f"shape ({len(bins)},)", tuple(values.shape))
-    ax = _plane(bins, ax, (5.6, 5))
-    centers = bins.centers.numpy().astype(float)
-    steps = np.array([np.diff(np.unique(coordinate)).min() for coordinate in centers.T])
-    places = np.rint((centers - centers.min(0)) / steps).astype(int)
-    grid = np.full(places.max(0) + 1, np.nan)
-    grid[tuple(places.T)] = values
-    left, bottom = low = centers.min(0) - steps / 2
-    right, top = low + grid.shape * steps
-    drawn = ax.imshow(grid.T, origin="lower", interpolation="nearest", extent=(left, right, bottom, top), **options)
-    ax.figure.colorbar(drawn, ax=ax, shrink=0.8, label=label)
+    size = (0.9 * step * ax.get_position().width * inches * 72 / np.ptp(ax.get_xlim())) ** 2
+    if values is None:
+        ax.scatter(x[~filled], y[~filled], size / 2, "none", marker="s", edgecolors="0.6", linewidths=0.8)
+        sides = np.ones(len(bins))
+    else:
+        require(values.shape == (len(bins),), "values", f"shape ({len(bins)},)", tuple(values.shape))
+        highest, filled = np.log10(values.max().item()), values.numpy() > 0
+        sides = 1 + (np.log10(values.numpy(), where=filled, out=np.zeros(len(bins))) - highest) / decades
+        filled &= sides > 0
+        for power in range(math.floor(highest), math.floor(highest - decades), -1):
+            side = 1 + (power - highest) / decades
+            ax.scatter([], [], size * side**2, "0.5", marker="s", linewidths=0, label=f"{10.0**power:g}")
+        ax.legend(title=label, frameon=False, loc="lower left")
+    ax.scatter(x[filled], y[filled], size * sides[filled] ** 2, rgb[filled], marker="s", linewidths=0)
     return ax
 
 
@@ -77,7 +84,7 @@ def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth:
     """One score of `tables.main_table`: a dot and its 95 % interval a method, and the truth's value as a line."""
     ax = _axes(ax, (3.4, 2.4), score)
     for place, row in enumerate(table.to_dict("records")):
-        color = COLORS.get(row["method"].partition(",")[0], "0.25")  # what follows a comma says how it was decoded
+        color = color_of(row["method"]) or "0.25"
         ax.plot([row[f"{score}_low"], row[f"{score}_high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
         ax.plot(row[score], place, "o", color=color, ms=6)
     if truth is not None:
@@ -115,7 +122,7 @@ def against(table: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes
     """Two scores of `tables.main_table` against each other: a named dot a method, with both 95 % intervals."""
     ax = _axes(ax, (8, 5), x, y)
     for i, row in enumerate(table.to_dict("records")):
-        at, color = (row[x], row[y]), COLORS.get(row["method"], f"C{i % 10}")
+        at, color = (row[x], row[y]), color_of(row["method"]) or f"C{i % 10}"
         ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, color=color, lw=1, alpha=0.35)
         ax.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], color=color, lw=1, alpha=0.35)
         ax.plot(*at, "o", color=color, ms=6)
@@ -130,7 +137,7 @@ def curves(
     ax = _axes(ax, (4, 3), labels.get(x, x), labels.get(y, y))
     for name, part in table.groupby(by, sort=False):
         part = part.sort_values(x)
-        (line,) = ax.plot(part[x], part[y], "o-", ms=3.5, color=COLORS.get(str(name)), label=name)
+        (line,) = ax.plot(part[x], part[y], "o-", ms=3.5, color=color_of(str(name)), label=name)
         if f"{y}_low" in part:
             ax.fill_between(part[x], part[f"{y}_low"], part[f"{y}_high"], color=line.get_color(), alpha=0.15, lw=0)
     return ax

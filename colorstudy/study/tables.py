@@ -149,6 +149,14 @@ def readable(table: DataFrame, names: Sequence[str]) -> DataFrame:
     return told
 
 
+def show(table: DataFrame, digits: int = 3) -> Any:
+    """`table` as HTML for a notebook: without its index, numbers to `digits` places, the same on every machine."""
+    with extra("study"):
+        from IPython.display import HTML
+    number = lambda x: f"{round(x, digits) + 0.0:.{digits}f}"  # noqa: E731  # no -0.000
+    return HTML(table.to_html(index=False, border=0, float_format=number, na_rep=""))
+
+
 def save(table: DataFrame, path: str | Path) -> Path:
     """Write `table` as ``<path>.csv`` and ``.md`` (`path` without suffix); return the CSV."""
     path = Path(path)

@@ -198,12 +198,12 @@ def test_latex_escapes_what_it_would_not_print():
     "draw",
     [
         lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax),
-        lambda ax, s: figures.on_plane(torch.linspace(0, 1, 313), ColorBins.in_gamut(), ax, label="p"),
+        lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax, values=torch.linspace(0, 1, 313), label="p"),
         lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"]), "auc", ax, truth=1.0),
         lambda ax, s: figures.against(tables.main_table(s, ["l2", "full"]), "rmse", "auc", ax),
         lambda ax, s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc", ax),
     ],
-    ids=["chroma_plane", "on_plane", "intervals", "against", "curves"],
+    ids=["chroma_plane", "with values", "intervals", "against", "curves"],
 )  # fmt: skip
 def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
     _, ax = plt.subplots()
@@ -213,20 +213,27 @@ def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
 
 def test_chroma_plane_fills_the_reachable_bins():
     ax = figures.chroma_plane(ColorBins.in_gamut())
-    assert [len(points.get_offsets()) for points in ax.collections] == [261, 52]
+    assert [len(points.get_offsets()) for points in ax.collections] == [52, 261]
 
 
-def test_on_plane_puts_each_value_at_its_bin():
+def test_chroma_plane_draws_values_as_squares_that_grow_with_their_logarithm():
     bins = ColorBins.in_gamut()
-    values = torch.arange(313.0)
-    image = figures.on_plane(values, bins, label="q").images[0]
-    left, right, bottom, top = image.get_extent()
-    array = image.get_array()
-    for q in (0, 150, 312):
-        a, b = bins.centers[q].tolist()
-        row = int((b - bottom) / (top - bottom) * array.shape[0])
-        column = int((a - left) / (right - left) * array.shape[1])
-        assert array[row, column] == q
+    values = torch.full((313,), 1e-6)
+    values[[0, 150, 312]] = torch.tensor([1.0, 0.1, 0.01])
+    values[7] = 0.0
+    ax = figures.chroma_plane(bins, values=values, decades=4, label="p")
+    drawn = ax.collections[-1]
+    assert np.allclose(drawn.get_offsets(), bins.centers[[0, 150, 312]])
+    assert np.allclose(np.sqrt(drawn.get_sizes() / drawn.get_sizes()[0]), [1, 0.75, 0.5])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "0.1", "0.01", "0.001"]
+    with pytest.raises(ValueError, match=r"values: expected shape \(313,\), got \(3,\)"):
+        figures.chroma_plane(bins, values=torch.ones(3))
+
+
+@pytest.mark.parametrize("name, like", [("pretrained-full", "full"), ("class, T = 1", "class"), ("l2-ft", "l2")])
+def test_a_target_has_one_colour_everywhere(name, like):
+    assert figures.color_of(name) == figures.COLORS[like]
+    assert figures.color_of("colorunet") is None
 
 
 def test_pictures_is_a_grid_with_labels():

@@ -56,10 +56,28 @@ def test_the_profiles_of_the_project_are_valid(path, tmp_path):
     assert [run for run in runs if run[0] == "gray"] == [("gray", profile.seeds[0])][: "gray" in profile.methods]
 
 
-def test_tiny_is_the_notebooks_own_defaults():
-    """So that a notebook stepped through by hand and `make study PROFILE=tiny` share their runs."""
-    profile = load_profile(ROOT / "notebooks" / "profiles" / "tiny.yaml")
-    assert all(settings == {} for settings in profile.settings.values())
+def test_first_is_the_own_defaults_of_03_and_04():
+    """So that 04 trains what it is to score, where 03 has not, and 03 finds it trained."""
+    profile = load_profile(ROOT / "notebooks" / "profiles" / "first.yaml")
+    assert profile.settings == {"03-train": {}, "04-evaluate": {}}
+    for notebook in profile.notebooks.values():
+        folder = Path(notebook["run"])
+        assert (folder.parents[1], folder.name) == (Path("../results/first"), f"{notebook['method']}-s0")
+        assert notebook["method"] in profile.methods and notebook["seed"] in profile.seeds
+
+
+def test_a_folder_without_a_profile_has_the_scored_runs_below_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for method in ("l2", "full"):
+        (tmp_path / "mine" / f"{method}-again").mkdir(parents=True)
+        about = {"method": method, "seed": 4, "config": {}}
+        (tmp_path / "mine" / f"{method}-again" / "metrics.json").write_text(json.dumps(about))
+    assert named(grid.ensure_runs("mine")) == [("full", 4), ("l2", 4)]
+    assert named(grid.ensure_runs("mine", ["l2"])) == [("l2", 4)]
+    with pytest.raises(ValueError, match=r"methods: expected one of \['full', 'l2'\], got 'fill'; did you mean 'full'"):
+        grid.ensure_runs("mine", ["fill"])
+    with pytest.raises(FileNotFoundError, match="profile: expected a YAML file, found none at"):
+        grid.ensure_runs("other")
 
 
 def test_settings_reach_the_notebooks_that_declare_them(write, tmp_path):
