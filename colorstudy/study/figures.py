@@ -13,7 +13,8 @@ import torch
 from colorstudy._checks import extra, require
 from colorstudy._files import replacing
 from colorstudy.bins import ColorBins
-from colorstudy.color import merge
+from colorstudy.color import merge, to_tensor
+from colorstudy.metrics import per_image
 from colorstudy.study.claims import VERDICTS
 from colorstudy.study.tables import LABELS
 
@@ -25,7 +26,7 @@ COLORS = {"truth": "0.1", "gray": "0.6", "random": "0.35", "l2": "#3b6fb6", "cla
 
 
 def color_of(name: str) -> str | None:
-    """The one of `COLORS` for a name such as "pretrained-full" or "class, T = 1"; None, for the cycle's, without one."""
+    """The one of `COLORS` for a name such as "pretrained-full" or "class, T = 1"; None, for that of the cycle."""
     return next((COLORS[word] for word in re.findall(r"[a-z0-9]+", name) if word in COLORS), None)
 
 
@@ -80,6 +81,19 @@ def pictures(rows: Mapping[str, Sequence[np.ndarray]], *, titles: Sequence[str] 
     return figure
 
 
+def scored(rows: Mapping[str, Sequence[np.ndarray]], truth: Sequence[np.ndarray]) -> dict[str, Sequence[np.ndarray]]:
+    """`rows` of uint8 pictures for `pictures`, with `truth` as the last, and under each label what its row scores.
+
+    That is the mean gain in AuC over grey, and the chroma divided by that of the truth.
+    """
+    found: dict[str, Sequence[np.ndarray]] = {}
+    for label, row in rows.items():
+        scores = [per_image(to_tensor(a[None]), to_tensor(b[None])) for a, b in zip(row, truth)]
+        auc, chroma, true = (np.mean([one[name].item() for one in scores]) for name in ("auc", "chroma", "chroma_true"))
+        found[f"{label}\n{auc - (1 - true / 150):+.3f}, {chroma / true:.2f}"] = row
+    return found | {"truth": truth}
+
+
 def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth: float | None = None) -> Axes:
     """One score of `tables.main_table`: a dot and its 95 % interval a method, and the truth's value as a line."""
     ax = _axes(ax, (3.4, 2.4), score)
@@ -96,15 +110,16 @@ def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth:
 
 def effects(table: pd.DataFrame, score: str, ax: Axes | None = None) -> Axes:
     """One score of `tables.effects_table` by group: a dot and its 95 % interval a variant, filled if it is decided."""
-    ax = _axes(ax, (4.5, 4), f"change of\n{LABELS.get(score, score)}")
+    ax = _axes(ax, (4.5, 4), f"change of {LABELS.get(score, score)}")
     ax.axvline(0, color="0.3", lw=1, ls=":")
     labels, place = {}, 0.0
     for group, rows in table[table["score"] == score].groupby("group", sort=False):
         labels[place] = str(group)
         for row in rows.to_dict("records"):
             place -= 1
-            ax.plot([row["low"], row["high"]], [place, place], color="0.45", lw=2, solid_capstyle="butt")
-            ax.plot(row["mean"], place, "o", c="#b3254a", ms=6, mfc="white" if row["verdict"] == "undecided" else None)
+            color, fill = color_of(row["variant"]) or "0.45", {"mfc": "white"} if row["verdict"] == "undecided" else {}
+            ax.plot([row["low"], row["high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
+            ax.plot(row["mean"], place, "o", color=color, ms=6, **fill)
             base = f"{row['base']}: " if rows["base"].nunique() > 1 else ""
             labels[place] = textwrap.fill(base + row["change"], 48)
         place -= 1.4

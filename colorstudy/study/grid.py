@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from colorstudy._checks import require, require_choice
+from colorstudy._checks import extra, require, require_choice
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
@@ -33,6 +33,9 @@ from colorstudy.study.profiles import Profile, load_profile
 from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
 from colorstudy.training import fit
+
+with extra("study"):
+    from IPython.display import Markdown
 
 SCORING = ("temperatures", "strengths", "others", "most")
 """The parameters of 04-evaluate that `evaluate_run` takes."""
@@ -199,6 +202,11 @@ def measured(results: str | Path, name: str, measure: Callable[[], pd.DataFrame]
         with replacing(path) as temporary:
             measure().to_csv(temporary, index=False, float_format="%.8g")
     return pd.read_csv(path)
+
+
+def answer(*sentences: str) -> Markdown:
+    """The answer of a notebook, which shows it as a paragraph."""
+    return Markdown(" ".join(sentences))
 
 
 def record(results: str | Path, notebook: str, **answer: Any) -> Path:

@@ -254,7 +254,7 @@ def test_a_method_is_like_another_with_settings_of_its_own(write, tmp_path):
     short.path.mkdir(parents=True)
     for steps, current in [(9, False), (5, True)]:
         config = TrainConfig(steps=steps, crop=32, seed=2).identity()
-        config = {"method": asdict(profile.method("soft-5")), "seed": 2, "size": 64, "config": config}
+        config = {"method": asdict(profile.method("soft-5")), "seed": 2, "size": 128, "config": config}
         (short.path / "metrics.json").write_text(json.dumps({"config": config}))
         assert grid.is_current(short, profile) == current
 
@@ -298,7 +298,7 @@ def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
     assert grid.kept(tmp_path, profile) == []
     for run in profile.runs(tmp_path)[:2]:
         run.path.mkdir(parents=True)
-        config = {"method": run.method, "seed": 0, "size": 64}
+        config = {"method": run.method, "seed": 0, "size": 128}
         if run.method == "full":
             config |= {"method": asdict(METHODS["full"]), "config": profile.train_config(run).identity()}
         (run.path / "metrics.json").write_text(json.dumps({"config": config}))
@@ -317,7 +317,7 @@ def test_a_chain_of_bases_without_weights_is_made_again(write, tmp_path):
     full, l2_ft, _ = profile.runs(tmp_path)
     for run in (full, l2_ft):
         run.path.mkdir(parents=True)
-        config = {"method": asdict(profile.method(run.method)), "seed": 0, "size": 64}
+        config = {"method": asdict(profile.method(run.method)), "seed": 0, "size": 128}
         config["config"] = profile.train_config(run).identity()
         (run.path / "metrics.json").write_text(json.dumps({"config": config}))
     assert grid.kept(tmp_path, profile) == []  # `faint` needs the weights of l2-ft, which needs those of full
