@@ -25,6 +25,9 @@ COLORS = {"truth": "0.1", "gray": "0.6", "random": "0.35", "l2": "#3b6fb6", "cla
 """One colour a target or baseline, the same in every figure; see `color_of`."""
 
 
+VERDICT_COLORS = dict(zip(VERDICTS, ("#2e7d4f", "#a3cfb4", "0.6", "#b3254a")))
+
+
 def color_of(name: str) -> str | None:
     """The one of `COLORS` for a name such as "pretrained-full" or "class, T = 1"; None, for that of the cycle."""
     return next((COLORS[word] for word in re.findall(r"[a-z0-9]+", name) if word in COLORS), None)
@@ -158,21 +161,30 @@ def curves(
     return ax
 
 
-def verdicts(ledger: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """How far each effect of one table in `claims.ledger` is beyond its margin, in half widths of its interval."""
-    words = "effect in the claimed direction, in half widths of its interval (12 or more: cut)"
-    ax = _axes(ax, (9, 0.6 + 0.3 * len(ledger)), words)
-    beyond = (ledger["effect"] - ledger["margin"]) * np.where(ledger["claimed"] == "above", 1, -1)
-    shown = (2 * beyond / (ledger["high"] - ledger["low"])).clip(-12, 12)
-    places = np.arange(len(ledger))[::-1]
-    for name, color in zip(VERDICTS, ("#2e7d4f", "#a3cfb4", "0.6", "#b3254a")):
-        mine = (ledger["verdict"] == name).to_numpy()
-        ax.barh(places[mine], shown[mine], 0.6, color=color, label=f"{name}: {mine.sum()}")
-    ax.axvspan(-1, 1, color="0.93", zorder=0)
-    ax.axvline(0, color="0.3", lw=1)
-    ax.set(yticks=places, yticklabels=ledger["test"], xlim=(-12.5, 12.5))
-    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
-    return ax
+def verdicts(ledger: pd.DataFrame) -> Figure:
+    """The effects of one table in `claims.ledger`, with 95 % intervals: a panel a score, what is claimed to the right.
+
+    Where a claim has a margin, it stands as a bar.
+    """
+    panels = list(ledger.groupby("score", sort=False))
+    heights = [0.24 * len(rows) + 0.75 for _, rows in panels]
+    size = (9, sum(heights))
+    figure, axes = subplots(len(panels), figsize=size, height_ratios=heights, layout="constrained", squeeze=False)
+    for ax, (score, rows) in zip(axes[:, 0], panels):
+        _axes(ax, size, f"{LABELS[str(score)]}, difference in the claimed direction")
+        ax.axvline(0, color="0.3", lw=1, ls=":")
+        for place, row in enumerate(rows.to_dict("records")):
+            sign, color = 1 if row["claimed"] == "above" else -1, VERDICT_COLORS[row["verdict"]]
+            ax.plot([sign * row["low"], sign * row["high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
+            ax.plot(sign * row["effect"], place, "o", color=color, ms=6)
+            if row["margin"]:
+                ax.plot(sign * row["margin"], place, "|", color="0.3", ms=12)
+        ax.set(yticks=range(len(rows)), yticklabels=rows["test"], ylim=(len(rows) - 0.4, -0.6))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    counts = {name: (ledger["verdict"] == name).sum() for name in VERDICTS}
+    handles = [axes[0, 0].plot([], [], "o", color=VERDICT_COLORS[k], label=f"{k}: {n}")[0] for k, n in counts.items()]
+    figure.legend(handles=handles, frameon=False, loc="outside upper right", ncols=4)
+    return figure
 
 
 def save(figure: Figure | Axes, path: str | Path) -> Path:

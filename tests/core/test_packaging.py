@@ -413,7 +413,10 @@ def test_ci_script_runs_the_documented_command():
 def test_make_help_lists_every_target():
     done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = set(re.findall(r"^  make (\w+)", done.stdout, flags=re.MULTILINE))
-    assert targets == {"help", "study", "paper", "test", "lab", "bench", "lock", "clean"}
+    assert targets == {"help", "study", "notebooks", "paper", "test", "lab", "bench", "lock", "clean"}
+    for profile in (ROOT / "notebooks" / "profiles").glob("*.yaml"):  # each with the time that it takes
+        line = re.search(rf"^  {profile.stem} +(.+)$", done.stdout, flags=re.MULTILINE)
+        assert line and re.search("minute|hour", line[1], re.IGNORECASE)
 
 
 def spincount(command, folder, own=None):

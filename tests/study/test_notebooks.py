@@ -17,7 +17,6 @@ from colorstudy.study.profiles import notebook_parameters
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
-PAPER = ROOT / "notebooks" / "paper.ipynb"  # asks and answers nothing by itself; see test_paper.py
 TRAIN = ("03-train", "04-evaluate")  # by default, so what they print differs from one machine to another
 WAITING = [path for path in NOTEBOOKS if "source" not in nbformat.read(path, 4).metadata]  # for their outputs
 SHOWING = [path for path in NOTEBOOKS if path not in WAITING]
@@ -44,7 +43,7 @@ def test_opens_with_a_question_and_ends_with_an_answer(notebook):
     assert headings[-1] == "## Answer"
 
 
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, PAPER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 class TestShape:
     def test_parameters_are_annotated_and_come_first(self, notebook):
         assert tags(cells(notebook, "code")[0]) == ["parameters"]
@@ -122,9 +121,11 @@ def test_every_notebook_prints_what_is_stored_in_it(copy):
 
 
 def test_one_changed_score_fails_the_notebook_that_shows_it(copy):
+    if "05-compare" in [path.stem for path in WAITING]:
+        pytest.skip("05-compare waits for its outputs")
     path = copy / "results" / "photos16k" / "runs" / "gray-s0" / "images.csv"
     scores = pd.read_csv(path)
-    scores.loc[0, "auc"] = 0.0
+    scores.loc[0, "auc"] -= 0.5
     scores.to_csv(path, index=False)
     output = nbval(copy, [copy / "notebooks" / "05-compare.ipynb"])
     assert "Cell outputs differ" in output and re.search(r"[1-9]\d* failed", output), output[-3000:]

@@ -49,7 +49,8 @@ def named(runs):
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_the_profiles_of_the_project_are_valid(path, tmp_path):
+def test_the_profiles_of_the_project_are_valid(path, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))  # where huber.py lies
     profile = load_profile(path)
     runs = named(profile.runs(tmp_path))
     assert profile.name == path.stem and profile.methods and profile.seeds
