@@ -10,9 +10,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from colorstudy.bins import ColorBins
+from colorstudy.color import to_tensor
 from colorstudy.methods import METHODS, VARIANTS, Variant
+from colorstudy.metrics import per_image
 from colorstudy.study import figures, tables
-from colorstudy.study.evaluation import BASELINES
+from colorstudy.study.evaluation import BASELINES, gray
 from colorstudy.study.intervals import intervals
 from colorstudy.study.scores import SCORES
 
@@ -243,6 +245,48 @@ def test_pictures_is_a_grid_with_labels():
     assert figure.axes[0].get_ylabel() == "gray" and figure.axes[2].get_title() == "c"
     with pytest.raises(ValueError, match="rows: expected as many pictures in each"):
         figures.pictures({"a": [image], "b": [image] * 2})
+
+
+def test_pictures_say_what_their_rows_score():
+    truth = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    rows = figures.scored({"gray": [gray(image) for image in truth], "same": truth}, truth)
+    assert [*rows] == ["gray\n+0.000, 0.00", [*rows][1], "truth"]
+    gain = 1 - pd.DataFrame(per_image(to_tensor(np.stack([gray(i) for i in truth])), to_tensor(truth)))["auc"].mean()
+    assert [*rows][1] == f"same\n{gain:+.3f}, 1.00"
+
+
+def test_verdicts_show_effects_in_the_claimed_direction():
+    """Above or below, an effect as claimed lies to the right; a margin stands as a bar."""
+    row = {"test": "a", "score": "auc", "claimed": "above", "effect": 0.2, "low": 0.1, "high": 0.3, "margin": 0.0}
+    rows = [row | {"verdict": "holds"}, row | {"test": "b", "claimed": "below", "verdict": "fails", "margin": -0.05}]
+    rows.append(row | {"test": "c", "score": "rmse", "verdict": "undecided"})
+    figure = figures.verdicts(pd.DataFrame(rows))
+    first, second = figure.axes
+    assert [label.get_text() for label in first.get_yticklabels()] == ["a", "b"] and len(second.get_yticks()) == 1
+    dots = [line.get_xdata()[0] for line in first.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    bars = [line.get_xdata()[0] for line in first.lines if line.get_marker() == "|"]
+    assert dots == [0.2, -0.2] and bars == [0.05]
+    counts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert counts == ["holds: 1", "holds of gray too: 0", "undecided: 1", "fails: 1"]
+
+
+def test_a_difference_is_told_in_words():
+    row = pd.Series({"mean": -0.027, "low": -0.034, "high": -0.02, "verdict": "lower"})
+    assert tables.change(row, "auc") == "lowers AuC by 0.027 [0.020, 0.034]"
+    higher = pd.Series({"mean": 0.027, "low": 0.02, "high": 0.034, "verdict": "higher"})
+    assert tables.change(higher, "auc") == "raises AuC by 0.027 [0.020, 0.034]"
+    assert (
+        tables.change(row.replace("lower", "undecided"), "auc") == "changes AuC within noise (-0.027 [-0.034, -0.020])"
+    )
+
+
+def test_a_shown_table_is_the_same_each_time():
+    table = pd.DataFrame({"name": ["a", "b"], "x": [-1e-9, 2.0], "y": [np.nan, 1.23456]})
+    shown = tables.show(table).data
+    assert shown == tables.show(table.copy()).data and "-0.000" not in shown and " id=" not in shown
+    assert (
+        "<td>0.000</td>" in shown and "<td>1.235</td>" in shown and "<td></td>" in shown and "<th>0</th>" not in shown
+    )
 
 
 def test_save_is_whole_and_repeatable(tmp_path):
