@@ -25,7 +25,7 @@ with extra("study"):
 class _Image(anywidget.AnyWidget):
     _esm = Path(__file__).with_suffix(".js")
     source = traitlets.Unicode().tag(sync=True)
-    clicked = traitlets.List().tag(sync=True)
+    clicked: Any = traitlets.List().tag(sync=True)
 
 
 class Explorer(ipywidgets.VBox):
@@ -39,7 +39,7 @@ class Explorer(ipywidgets.VBox):
         self._prediction = model.predict(self._lightness)
         self._other = to_uint8(regression.colorize(rgb))[0]
         self.place = [side // 2 for side in rgb.shape[-2:]]  # row and column of the pixel that was clicked
-        style = {"max": 1.0, "step": 0.01, "continuous_update": False}
+        style: Any = {"max": 1.0, "step": 0.01, "continuous_update": False}
         self.temperature = ipywidgets.FloatSlider(0.38, min=0.02, description="T", **style)
         self.strength = ipywidgets.FloatSlider(0.0, min=0.0, description="s", **style)
         self._image = _Image()
@@ -61,11 +61,11 @@ class Explorer(ipywidgets.VBox):
             ax.imshow(image)
             ax.plot(*self.place[::-1], "o", ms=9, mfc="none", mec="white", mew=2)
             ax.set(title=words, xticks=[], yticks=[])
-        plane = chroma_plane(self._model.model.target.bins, self._axes[2], values=said, decades=3, label="probability")
+        bins = self._model.model.target.bins  # type: ignore[attr-defined]  # it is a distribution
+        plane = chroma_plane(bins, self._axes[2], values=said, decades=3, label="probability")
         plane.plot(*read.tolist(), "o", ms=9, mfc="none", mec=COLORS["truth"], mew=2)
         plane.set_title("predicted in the ring, and read")
-        png = io.BytesIO()
-        self._axes[0].figure.savefig(png, format="png", dpi=80)
+        self._axes[0].figure.savefig(png := io.BytesIO(), format="png", dpi=80)
         self._image.source = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
     def _click(self, change: Any) -> None:

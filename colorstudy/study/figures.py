@@ -120,9 +120,9 @@ def effects(table: pd.DataFrame, score: str, ax: Axes | None = None) -> Axes:
         labels[place] = str(group)
         for row in rows.to_dict("records"):
             place -= 1
-            color, fill = color_of(row["variant"]) or "0.45", {"mfc": "white"} if row["verdict"] == "undecided" else {}
+            color = color_of(row["variant"]) or "0.45"
             ax.plot([row["low"], row["high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
-            ax.plot(row["mean"], place, "o", color=color, ms=6, **fill)
+            ax.plot(row["mean"], place, "o", color=color, ms=6, mfc="white" if row["verdict"] == "undecided" else color)
             base = f"{row['base']}: " if rows["base"].nunique() > 1 else ""
             labels[place] = textwrap.fill(base + row["change"], 48)
         place -= 1.4

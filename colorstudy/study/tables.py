@@ -138,10 +138,9 @@ def change(row: pd.Series, score: str) -> str:
     """A row of `paired_table` in words, such as "lowers AuC by 0.027 [0.020, 0.034]"."""
     label = LABELS[score]
     if row["verdict"] not in ("higher", "lower"):
-        return f"changes {label} within noise ({with_interval(row['mean'], row['low'], row['high'], '+.3f')})"
-    size = sorted(abs(row[["low", "high"]].astype(float)))
-    verb = "raises" if row["verdict"] == "higher" else "lowers"
-    return f"{verb} {label} by {with_interval(abs(row['mean']), *size)}"
+        return f"leaves open whether {label} changes ({with_interval(row['mean'], row['low'], row['high'], '+.3f')})"
+    verb, ends = "raises" if row["verdict"] == "higher" else "lowers", (abs(row["low"]), abs(row["high"]))
+    return f"{verb} {label} by {with_interval(abs(row['mean']), min(ends), max(ends))}"
 
 
 def readable(table: DataFrame, names: Sequence[str]) -> DataFrame:
