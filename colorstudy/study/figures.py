@@ -187,12 +187,11 @@ def verdicts(ledger: pd.DataFrame) -> Figure:
     return figure
 
 
-def save(figure: Figure | Axes, path: str | Path) -> Path:
-    """Write a figure, whole or not at all, in the format that the suffix of `path` names, and return `path`."""
+def save(figure: Figure | Axes, path: str | Path) -> None:
+    """Write a figure, whole or not at all, in the format that the suffix of `path` names."""
     metadata = {"Software": None} if Path(path).suffix == ".png" else None  # so that the same figure is the same file
     with replacing(path) as temporary:
         figure.figure.figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata=metadata)  # of a subfigure, too
-    return Path(path)
 
 
 def _axes(ax: Axes | None, size: tuple[float, float], x: str, y: str = "") -> Axes:
