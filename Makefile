@@ -21,10 +21,13 @@ SOUND := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && \
            { [ ! -f $(STAMP) ] || [ "$$(cat $(STAMP))" = "$(CURDIR)" ]; } && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help study paper test lab bench lock clean unsound
+.PHONY: help study notebooks paper test lab bench lock clean unsound
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo "  Profiles of make study, in notebooks/profiles:"
+	@awk 'FNR == 1 { gsub(/.*\/|\.yaml/, "", FILENAME); sub(/^# /, ""); printf "  %-11s %s\n", FILENAME, $$0 }' notebooks/profiles/*.yaml
 	@echo
 	@echo "  PROFILE=$(PROFILE), CORES=$(CORES) and RUNS=$(RUNS) are study's; RUNS=done takes only the runs that are done."
 	@echo "  ARGS=\"...\" goes to Snakemake, pytest, Jupyter or uv."
@@ -35,6 +38,11 @@ study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make t
 	  "$$($(BIN)/python -V). Try: make clean, then make study PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(RUN) snakemake --cores $(CORES) --config profile=$(PROFILE) runs=$(RUNS) --rerun-incomplete --scheduler greedy \
 	  --keep-going --quiet host $(ARGS)
+
+# Each notebook is executed with its defaults: what it shows comes from committed scores, 03 and 04 train for half a
+# minute. `pytest --nbval notebooks/05-compare.ipynb` then compares what it prints with what is stored.
+notebooks: $(STAMP)  ## execute the notebooks whose source changed, and keep their outputs; ARGS=--all or ARGS=05
+	$(RUN) OMP_NUM_THREADS=1 python notebooks/execute.py $(ARGS)
 
 paper: $(STAMP)  ## the paper from the result files of PROFILE, without running anything else
 	@mkdir -p results/$(PROFILE)/notebooks

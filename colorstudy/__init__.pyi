@@ -3,6 +3,7 @@ from .colorize import Colorizer
 from .data import load
 from .methods import METHODS, Method
 from .study.evaluation import evaluate
+from .study.explore import explore
 from .targets import Classification, Regression
 from .training import TrainConfig, fit
 
@@ -17,6 +18,7 @@ __all__ = [
     "Regression",
     "TrainConfig",
     "evaluate",
+    "explore",
     "fit",
     "load",
 ]

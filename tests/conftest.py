@@ -2,8 +2,10 @@
 
 import functools
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -118,3 +120,30 @@ def code_hash_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "code_hash", functools.cache(training.code_hash))
         yield
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """Gives a port of this machine on which nothing listens."""
+
+    def find():
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            return free.getsockname()[1]
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def wait_for_port():
+    """Waits until something listens on a port of this machine."""
+
+    def wait(port):
+        for _ in range(1200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise TimeoutError("the server did not start")
+
+    return wait

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from colorstudy._checks import require
+from colorstudy._checks import extra, require, require_choice
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
@@ -33,13 +33,20 @@ from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
 from colorstudy.training import fit
 
+with extra("study"):
+    from IPython.display import Markdown
+
 SCORING = ("temperatures", "strengths", "others", "most")
 """The parameters of 04-evaluate that `evaluate_run` takes."""
 
 
 def profile_of(results: str | Path) -> Profile:
     """The profile ``profiles/<results>.yaml`` beside the notebook that asks."""
-    return load_profile(Path("profiles") / f"{Path(results).name}.yaml")
+    return load_profile(_path_of(results))
+
+
+def _path_of(results: str | Path) -> Path:
+    return Path("profiles") / f"{Path(results).name}.yaml"
 
 
 def ensure_trained(run: Run) -> Run:
@@ -58,8 +65,13 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     """The scored runs of the profile of `results`, of `methods` alone if given; what is missing is trained and scored.
 
     A profile with ``keep_runs`` grows over days, so of a method that has a scored run the others are not waited for:
-    they are named and left out.
+    they are named and left out. Of a folder without a profile, the scored run folders anywhere below it.
     """
+    if not _path_of(results).exists() and (found := sorted(Path(results).rglob(METRICS))):
+        plain = [Run(path.parent) for path in found]
+        for name in methods or ():
+            require_choice(name, [run.method for run in plain], "methods")
+        return [run for run in plain if methods is None or run.method in methods]
     profile = profile_of(results)
     known = f"methods of the profile {profile.name}, {[*profile.methods]}"
     for name in methods or ():
@@ -196,6 +208,11 @@ def measured(results: str | Path, name: str, measure: Callable[[], pd.DataFrame]
         with replacing(path) as temporary:
             measure().to_csv(temporary, index=False, float_format="%.8g")
     return pd.read_csv(path)
+
+
+def answer(*sentences: str) -> Markdown:
+    """The answer of a notebook, which shows it as a paragraph."""
+    return Markdown(" ".join(sentences))
 
 
 def record(results: str | Path, notebook: str, **answer: Any) -> Path:

@@ -17,6 +17,7 @@ from colorstudy.training import TrainConfig
 
 with extra("study"):
     import yaml
+    from IPython import get_ipython
 
 # The fields of a profile and, of those that it may leave out, what stands for them.
 _FIELDS: dict[str, Any] = {"methods": [], "seeds": [], "skip": []}
@@ -220,11 +221,24 @@ def notebook_parameters(notebook: str | Path) -> dict[str, Any]:
     """
     cells = [cell for cell in read_json(notebook)["cells"] if "parameters" in cell["metadata"].get("tags", [])]
     require(len(cells) == 1, str(notebook), "one cell tagged 'parameters'", f"{len(cells)} of them")
+    return _assigned("".join(cells[0]["source"]), str(notebook))
+
+
+def check_parameters() -> None:
+    """In a notebook: a ``ValueError`` if papermill, which only warns, was given a parameter that the notebook lacks."""
+    executed = getattr(get_ipython(), "user_ns", {}).get("In", [])
+    if len(executed) > 2 and executed[2].startswith("# Parameters"):
+        for statement in ast.parse(executed[2]).body:
+            require_choice(ast.unparse(statement).split(" = ")[0], _assigned(executed[1], "parameters"), "parameter")
+
+
+def _assigned(source: str, place: str) -> dict[str, Any]:
+    """The values of the annotated assignments that `source` consists of."""
     found = {}
-    for statement in ast.parse("".join(cells[0]["source"])).body:
+    for statement in ast.parse(source).body:
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
             expected = "annotated assignments such as `steps: int = 10`"
-            raise ValueError(f"{notebook}: parameters: expected {expected}, got {ast.unparse(statement)}")
+            raise ValueError(f"{place}: parameters: expected {expected}, got {ast.unparse(statement)}")
         found[statement.target.id] = ast.literal_eval(statement.value)
     return found
 

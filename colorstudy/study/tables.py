@@ -14,6 +14,9 @@ from colorstudy._files import table_of, write_text
 from colorstudy.study.intervals import holm, intervals, paired
 from colorstudy.study.scores import SCORES, Scores, require_columns, scores_in
 
+with extra("study"):
+    from IPython.display import HTML
+
 LABELS, SYSTEMS = (  # the scores in words; what each row of the table of systems is
     {row["name"]: row["words"] for row in table_of(__file__) if row["kind"] == kind} for kind in ("score", "system")
 )
@@ -145,6 +148,15 @@ def with_interval(mean: float, low: float, high: float, show: str = ".3f") -> st
     return f"{mean:{show}} [{low:{show}}, {high:{show}}]"
 
 
+def change(row: pd.Series, score: str) -> str:
+    """A row of `paired_table` in words, such as "lowers AuC by 0.027 [0.020, 0.034]"."""
+    label = LABELS[score]
+    if row["verdict"] not in ("higher", "lower"):
+        return f"leaves open whether {label} changes ({with_interval(row['mean'], row['low'], row['high'], '+.3f')})"
+    verb, ends = "raises" if row["verdict"] == "higher" else "lowers", (abs(row["low"]), abs(row["high"]))
+    return f"{verb} {label} by {with_interval(abs(row['mean']), min(ends), max(ends))}"
+
+
 def readable(table: DataFrame, names: Sequence[str]) -> DataFrame:
     """`main_table` for reading: one column a score, ``mean [low, high]``, and its gain over grey if it has one.
 
@@ -161,6 +173,12 @@ def readable(table: DataFrame, names: Sequence[str]) -> DataFrame:
                 numbers = table[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
                 told[words] = [with_interval(mean, low, high, show) for mean, low, high in numbers]
     return told
+
+
+def show(table: DataFrame, digits: int = 3) -> HTML:
+    """`table` as HTML for a notebook: without its index, numbers to `digits` places, the same on every machine."""
+    number = lambda x: f"{round(x, digits) + 0.0:.{digits}f}"  # noqa: E731  # no -0.000
+    return HTML(table.to_html(index=False, border=0, float_format=number, na_rep=""))
 
 
 def save(table: DataFrame, path: str | Path) -> Path:

@@ -10,9 +10,11 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from colorstudy.bins import ColorBins
+from colorstudy.color import to_tensor
 from colorstudy.methods import METHODS
+from colorstudy.metrics import per_image
 from colorstudy.study import figures, tables
-from colorstudy.study.evaluation import BASELINES
+from colorstudy.study.evaluation import BASELINES, gray
 from colorstudy.study.intervals import intervals
 from colorstudy.study.scores import SCORES
 from colorstudy.study.tables import VARIANTS, Variant
@@ -202,12 +204,12 @@ def test_latex_escapes_what_it_would_not_print():
     "draw",
     [
         lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax),
-        lambda ax, s: figures.on_plane(torch.linspace(0, 1, 313), ColorBins.in_gamut(), ax, label="p"),
+        lambda ax, s: figures.chroma_plane(ColorBins.in_gamut(), ax, values=torch.linspace(0, 1, 313), label="p"),
         lambda ax, s: figures.intervals(tables.main_table(s, ["l2", "full"]), "auc", ax, truth=1.0),
         lambda ax, s: figures.against(tables.main_table(s, ["l2", "full"]), "rmse", "auc", ax),
         lambda ax, s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc", ax),
     ],
-    ids=["chroma_plane", "on_plane", "intervals", "against", "curves"],
+    ids=["chroma_plane", "with values", "intervals", "against", "curves"],
 )  # fmt: skip
 def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
     _, ax = plt.subplots()
@@ -217,20 +219,27 @@ def test_figures_draw_on_the_given_axes_or_make_them(draw, scores):
 
 def test_chroma_plane_fills_the_reachable_bins():
     ax = figures.chroma_plane(ColorBins.in_gamut())
-    assert [len(points.get_offsets()) for points in ax.collections] == [261, 52]
+    assert [len(points.get_offsets()) for points in ax.collections] == [52, 261]
 
 
-def test_on_plane_puts_each_value_at_its_bin():
+def test_chroma_plane_draws_values_as_squares_that_grow_with_their_logarithm():
     bins = ColorBins.in_gamut()
-    values = torch.arange(313.0)
-    image = figures.on_plane(values, bins, label="q").images[0]
-    left, right, bottom, top = image.get_extent()
-    array = image.get_array()
-    for q in (0, 150, 312):
-        a, b = bins.centers[q].tolist()
-        row = int((b - bottom) / (top - bottom) * array.shape[0])
-        column = int((a - left) / (right - left) * array.shape[1])
-        assert array[row, column] == q
+    values = torch.full((313,), 1e-6)
+    values[[0, 150, 312]] = torch.tensor([1.0, 0.1, 0.01])
+    values[7] = 0.0
+    ax = figures.chroma_plane(bins, values=values, decades=4, label="p")
+    drawn = ax.collections[-1]
+    assert np.allclose(drawn.get_offsets(), bins.centers[[0, 150, 312]])
+    assert np.allclose(np.sqrt(drawn.get_sizes() / drawn.get_sizes()[0]), [1, 0.75, 0.5])
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["1", "0.1", "0.01", "0.001"]
+    with pytest.raises(ValueError, match=r"values: expected shape \(313,\), got \(3,\)"):
+        figures.chroma_plane(bins, values=torch.ones(3))
+
+
+@pytest.mark.parametrize("name, like", [("pretrained-full", "full"), ("class, T = 1", "class"), ("l2-ft", "l2")])
+def test_a_target_has_one_colour_everywhere(name, like):
+    assert figures.color_of(name) == figures.COLORS[like]
+    assert figures.color_of("colorunet") is None
 
 
 def test_pictures_is_a_grid_with_labels():
@@ -242,10 +251,52 @@ def test_pictures_is_a_grid_with_labels():
         figures.pictures({"a": [image], "b": [image] * 2})
 
 
+def test_pictures_say_what_their_rows_score():
+    truth = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    rows = figures.scored({"gray": [gray(image) for image in truth], "same": truth}, truth)
+    assert [*rows] == ["gray\n+0.000, 0.00", [*rows][1], "truth"]
+    gain = 1 - pd.DataFrame(per_image(to_tensor(np.stack([gray(i) for i in truth])), to_tensor(truth)))["auc"].mean()
+    assert [*rows][1] == f"same\n{gain:+.3f}, 1.00"
+
+
+def test_verdicts_show_effects_in_the_claimed_direction():
+    """Above or below, an effect as claimed lies to the right; a margin stands as a bar."""
+    row = {"test": "a", "score": "auc", "claimed": "above", "effect": 0.2, "low": 0.1, "high": 0.3, "margin": 0.0}
+    rows = [row | {"verdict": "holds"}, row | {"test": "b", "claimed": "below", "verdict": "fails", "margin": -0.05}]
+    rows.append(row | {"test": "c", "score": "rmse", "verdict": "undecided"})
+    figure = figures.verdicts(pd.DataFrame(rows))
+    first, second = figure.axes
+    assert [label.get_text() for label in first.get_yticklabels()] == ["a", "b"] and len(second.get_yticks()) == 1
+    dots = [line.get_xdata()[0] for line in first.lines if line.get_marker() == "o" and len(line.get_xdata())]
+    bars = [line.get_xdata()[0] for line in first.lines if line.get_marker() == "|"]
+    assert dots == [0.2, -0.2] and bars == [0.05]
+    counts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert counts == ["holds: 1", "holds of gray too: 0", "undecided: 1", "fails: 1"]
+
+
+def test_a_difference_is_told_in_words():
+    row = pd.Series({"mean": -0.027, "low": -0.034, "high": -0.02, "verdict": "lower"})
+    assert tables.change(row, "auc") == "lowers AuC by 0.027 [0.020, 0.034]"
+    higher = pd.Series({"mean": 0.027, "low": 0.02, "high": 0.034, "verdict": "higher"})
+    assert tables.change(higher, "auc") == "raises AuC by 0.027 [0.020, 0.034]"
+    row["verdict"] = "undecided"
+    assert tables.change(row, "auc") == "leaves open whether AuC changes (-0.027 [-0.034, -0.020])"
+
+
+def test_a_shown_table_is_the_same_each_time():
+    table = pd.DataFrame({"name": ["a", "b"], "x": [-1e-9, 2.0], "y": [np.nan, 1.23456]})
+    shown = tables.show(table).data
+    assert shown == tables.show(table.copy()).data and "-0.000" not in shown and " id=" not in shown
+    assert (
+        "<td>0.000</td>" in shown and "<td>1.235</td>" in shown and "<td></td>" in shown and "<th>0</th>" not in shown
+    )
+
+
 def test_save_is_whole_and_repeatable(tmp_path):
     ax = figures.chroma_plane(ColorBins.in_gamut(20))
-    first = figures.save(ax, tmp_path / "new" / "a.png").read_bytes()
-    assert figures.save(ax, tmp_path / "new" / "b.png").read_bytes() == first
+    for name in ("a.png", "b.png"):
+        figures.save(ax, tmp_path / "new" / name)
+    assert (tmp_path / "new" / "a.png").read_bytes() == (tmp_path / "new" / "b.png").read_bytes()
     assert sorted(p.name for p in (tmp_path / "new").iterdir()) == ["a.png", "b.png"]
     with pytest.raises(ValueError, match="xyz"):
         figures.save(ax, tmp_path / "new" / "c.xyz")

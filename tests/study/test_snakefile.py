@@ -30,6 +30,11 @@ class Huber:
 """
 
 
+# What the notebooks do by default, for the tests.
+SMALL = {"01-color-bins": {"size: int = 128": "size: int = 64"}, "04-evaluate": {"size: int = 128": "size: int = 64"}}
+SMALL["03-train"] = SMALL["01-color-bins"] | {r"\"steps\": 100": r"\"steps\": 12", r"\"crop\": 64": r"\"crop\": 32"}
+
+
 class Checkout:
     """A copy of what the study runs on, with a profile of one seed and few notebooks."""
 
@@ -39,6 +44,9 @@ class Checkout:
         for name in ("colorstudy", "notebooks"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         shutil.copy(ROOT / "Snakefile", folder)
+        for notebook, pairs in SMALL.items():
+            for old, new in pairs.items():
+                self.edit(f"notebooks/{notebook}.ipynb", old, new)
         (folder / "notebooks" / "huber.py").write_text(HUBER)
         stems = [path.stem for path in (folder / "notebooks").glob("[0-9][0-9]-*.ipynb")]
         skip = sorted(stem for stem in stems if stem[:2] not in notebooks)

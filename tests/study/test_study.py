@@ -49,17 +49,36 @@ def named(runs):
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_the_profiles_of_the_project_are_valid(path, tmp_path):
+def test_the_profiles_of_the_project_are_valid(path, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks"))  # where huber.py lies
     profile = load_profile(path)
     runs = named(profile.runs(tmp_path))
     assert profile.name == path.stem and profile.methods and profile.seeds
     assert [run for run in runs if run[0] == "gray"] == [("gray", profile.seeds[0])][: "gray" in profile.methods]
 
 
-def test_tiny_is_the_notebooks_own_defaults():
-    """So that a notebook stepped through by hand and `make study PROFILE=tiny` share their runs."""
-    profile = load_profile(ROOT / "notebooks" / "profiles" / "tiny.yaml")
-    assert all(settings == {} for settings in profile.settings.values())
+def test_first_is_the_own_defaults_of_03_and_04():
+    """So that 04 trains what it is to score, where 03 has not, and 03 finds it trained."""
+    profile = load_profile(ROOT / "notebooks" / "profiles" / "first.yaml")
+    assert profile.settings == {"03-train": {}, "04-evaluate": {}}
+    for notebook in profile.notebooks.values():
+        folder = Path(notebook["run"])
+        assert (folder.parents[1], folder.name) == (Path("../results/first"), f"{notebook['method']}-s0")
+        assert notebook["method"] in profile.methods and notebook["seed"] in profile.seeds
+
+
+def test_a_folder_without_a_profile_has_the_scored_runs_below_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for method in ("l2", "full"):
+        (tmp_path / "mine" / f"{method}-again").mkdir(parents=True)
+        about = {"method": method, "seed": 4, "config": {}}
+        (tmp_path / "mine" / f"{method}-again" / "metrics.json").write_text(json.dumps(about))
+    assert named(grid.ensure_runs("mine")) == [("full", 4), ("l2", 4)]
+    assert named(grid.ensure_runs("mine", ["l2"])) == [("l2", 4)]
+    with pytest.raises(ValueError, match=r"methods: expected one of \['full', 'l2'\], got 'fill'; did you mean 'full'"):
+        grid.ensure_runs("mine", ["fill"])
+    with pytest.raises(FileNotFoundError, match="profile: expected a YAML file, found none at"):
+        grid.ensure_runs("other")
 
 
 def test_settings_reach_the_notebooks_that_declare_them(write, tmp_path):
@@ -236,7 +255,7 @@ def test_a_method_is_like_another_with_settings_of_its_own(write, tmp_path):
     short.path.mkdir(parents=True)
     for steps, current in [(9, False), (5, True)]:
         config = TrainConfig(steps=steps, crop=32, seed=2).identity()
-        config = {"method": asdict(profile.method("soft-5")), "seed": 2, "size": 64, "config": config}
+        config = {"method": asdict(profile.method("soft-5")), "seed": 2, "size": 128, "config": config}
         (short.path / "metrics.json").write_text(json.dumps({"config": config}))
         assert grid.is_current(short, profile) == current
 
@@ -280,7 +299,7 @@ def test_runs_are_kept_where_the_profile_says_so(write, tmp_path):
     assert grid.kept(tmp_path, profile) == []
     for run in profile.runs(tmp_path)[:2]:
         run.path.mkdir(parents=True)
-        config = {"method": run.method, "seed": 0, "size": 64}
+        config = {"method": run.method, "seed": 0, "size": 128}
         if run.method == "full":
             config |= {"method": asdict(METHODS["full"]), "config": profile.train_config(run).identity()}
         (run.path / "metrics.json").write_text(json.dumps({"config": config}))
@@ -299,7 +318,7 @@ def test_a_chain_of_bases_without_weights_is_made_again(write, tmp_path):
     full, l2_ft, _ = profile.runs(tmp_path)
     for run in (full, l2_ft):
         run.path.mkdir(parents=True)
-        config = {"method": asdict(profile.method(run.method)), "seed": 0, "size": 64}
+        config = {"method": asdict(profile.method(run.method)), "seed": 0, "size": 128}
         config["config"] = profile.train_config(run).identity()
         (run.path / "metrics.json").write_text(json.dumps({"config": config}))
     assert grid.kept(tmp_path, profile) == []  # `faint` needs the weights of l2-ft, which needs those of full

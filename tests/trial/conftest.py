@@ -1,7 +1,4 @@
-"""Fixtures of the tests that simulate a trial again and again, and of those that start a server."""
-
-import socket
-import time
+"""Fixtures of the tests that simulate a trial again and again."""
 
 import pandas as pd
 import pytest
@@ -39,30 +36,3 @@ def many_trials(one_plan):
         return join(pd.concat(keys), pd.concat(answers))
 
     return simulated
-
-
-@pytest.fixture(scope="session")
-def free_port():
-    """Gives a port of this machine on which nothing listens."""
-
-    def find():
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            return free.getsockname()[1]
-
-    return find
-
-
-@pytest.fixture(scope="session")
-def wait_for_port():
-    """Waits until something listens on a port of this machine."""
-
-    def wait(port):
-        for _ in range(1200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise TimeoutError("the server did not start")
-
-    return wait
