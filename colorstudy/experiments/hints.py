@@ -4,6 +4,7 @@ Billaut, de Rochemonteix and Thibault, "ColorUNet", 2018, propose it (with "seed
 and where is our choice. They spread as in Levin, Lischinski and Weiss, "Colorization using optimization", 2004.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from colorstudy.color import merge, split, to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.filters import downscale
+from colorstudy.study.evaluation import evaluate
 
 KINDS = ("top", "ratio")  # of `confidence`
 _LIMIT = 640  # pixels of the longer side of what colours are diffused over, which bounds time and memory
@@ -109,6 +111,14 @@ class HintColorizer(Colorizer):
             hints[rows, columns] = True
             chroma.append(diffuse(guide, torch.from_numpy(given).to(guide.device), torch.from_numpy(hints)))
         return merge(lightness, F.interpolate(torch.stack(chroma), size, mode="bilinear"), self.space)
+
+
+def scored(colorizer: Colorizer, bank: ImageBank, shares: Sequence[float], kind: str = "top") -> pd.DataFrame:
+    """`evaluate` of the annealed mean, and of hints of each of the `shares`, in words in the column ``decoding``."""
+    decoders: dict[str, Colorizer] = {"annealed mean": colorizer}
+    for share in shares:
+        decoders[f"{share:.0%} hints"] = HintColorizer(colorizer.model, colorizer.size, share=share, kind=kind)
+    return pd.concat({name: evaluate(one, bank) for name, one in decoders.items()}, names=["decoding"]).reset_index()
 
 
 def diffuse(lightness: torch.Tensor, chroma: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ Colours that fit make the first, trained on ImageNet, see what it sees in the tr
 the human trial, but sees other things than people do: it stands beside the trial, never in its place.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,20 +14,18 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy import prior
-from colorstudy._checks import extra, require, require_choice
+from colorstudy._checks import extra, require
+from colorstudy.color import merge, split, to_tensor
+from colorstudy.data import ImageBank
 from colorstudy.networks import Trunk, lite0
-from colorstudy.study.intervals import paired
+from colorstudy.study import grid
+from colorstudy.study.run import Run
 
 with extra("study"):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import StandardScaler
-
-NORMALISATIONS = {  # the two published scalings, mean and deviation, of the pixels that EfficientNet-Lite0 takes
-    "centred": ([127 / 255] * 3, [128 / 255] * 3),  # (x - 127) / 128, of its authors' code for TPUs
-    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),  # in the package that holds the converted weights
-}
 
 
 @lru_cache
@@ -38,15 +37,13 @@ def classes() -> tuple[str, ...]:
 class Recognizer:
     """EfficientNet-Lite0 with its ImageNet weights: pictures in, probabilities of `classes` out."""
 
-    def __init__(self, normalisation: str = "centred") -> None:
-        require_choice(normalisation, NORMALISATIONS, "normalisation")
+    def __init__(self) -> None:
         self.network = lite0().requires_grad_(False).eval()
-        self.mean, self.std = (torch.tensor(rgb).view(1, 3, 1, 1) for rgb in NORMALISATIONS[normalisation])
 
     @torch.inference_mode()
     def probabilities(self, images: prior.Pictures) -> torch.Tensor:
-        """(N, 1000) of `images`, resized to 224 x 224 pixels as in its training."""
-        scaled = ((_resized(rgb, 224) - self.mean) / self.std for rgb in prior.batches(images))
+        """(N, 1000) of `images`, resized to 224 x 224 pixels as in its training, and scaled as in its authors' code."""
+        scaled = ((_resized(rgb, 224) - 127 / 255) * (255 / 128) for rgb in prior.batches(images))
         return torch.cat([self.network(batch).softmax(1) for batch in scaled])
 
 
@@ -133,20 +130,70 @@ def probe(train: torch.Tensor, labels: list[str], test: torch.Tensor) -> np.ndar
     return _classifier(0.1).fit(train.double().numpy(), labels).predict(test.double().numpy())
 
 
-def helped_and_hurt(table: pd.DataFrame, against: pd.DataFrame) -> pd.DataFrame:
-    """By what the classifier sees in the truth: how much surer of it a colouring makes it than another.
+def semantics(runs: Sequence[Run], bank: ImageBank, most: int, labelled: bool = False) -> pd.DataFrame:
+    """`recognition` of `most` test pictures as `runs` colour them, and ``shift``, confidence minus that in the truth.
 
-    Both tables are as of `recognition`, with columns ``image`` and ``seed``. A row for every class of two pictures or
-    more, the most helped first, with ``shift`` (mean difference of ``confidence``), and its 95 % ``low`` and ``high``.
+    If `labelled`, the folders of `bank` are labels: ``accuracy`` is 1 where `probe`, fitted to true training pictures,
+    names that of the coloured one, and there are rows of the truth.
     """
-    rows = []
-    for label, part in table.groupby("label"):
-        if part["image"].nunique() >= 2:
-            other = against[against["image"].isin(part["image"])]
-            found = paired(part, other, {"confidence": ("confidence", None)}).iloc[0]
-            rows.append([label, *found[["images", "seeds", "mean", "low", "high"]]])
-    shifts = pd.DataFrame(rows, columns=["label", "pictures", "seeds", "shift", "low", "high"])
-    return shifts.sort_values("shift", ascending=False, ignore_index=True)
+    names, true = _shown(bank.test, most)
+    network = Recognizer()
+    truth = network.probabilities(true)
+    looks = {key: network.probabilities(colored) for key, colored in _painted(runs, bank, true)}
+    looks |= {("truth", 0): truth} if labelled else {}
+    known, pictures = _shown(bank.train, 4 * most)
+    features = network.probabilities(pictures).clamp(min=1e-6).log() if labelled else truth
+    parts = []
+    for (method, seed), seen in looks.items():
+        found = recognition(truth, seen).assign(image=names, method=method, seed=seed)
+        found["shift"] = found["confidence"] - found["confidence_true"]
+        if labelled:
+            answers = probe(features, [name.split("/")[0] for name in known], seen.clamp(min=1e-6).log())
+            found["accuracy"] = [float(a == name.split("/")[0]) for a, name in zip(answers, names)]
+        parts.append(found)
+    return pd.concat(parts, ignore_index=True)
+
+
+def observed(
+    runs: Sequence[Run], bank: ImageBank, most: int, *, folds: int = 5, coarse: int = 5, samples: int = 200
+) -> pd.DataFrame:
+    """`two_alternative` of `most` test pictures as `runs` colour them: ``found`` against the truth.
+
+    And ``found_coarse`` against the control, "coarse truth": true colours averaged over squares of `coarse` pixels and
+    enlarged again, as those of networks are. ``frechet``, ``frechet_low`` and ``frechet_high`` are `frechet_interval`
+    of all pictures of the method, the same in each of its rows.
+    """
+    names, true = _shown(bank.test, most)
+    network, folds = ColorFeatures(), min(folds, len(names))
+    lightness, chroma = split(true)
+    blurred = F.interpolate(F.avg_pool2d(chroma, coarse), true.shape[-2:], mode="bilinear")
+    real, control = network.of(true), network.of(merge(lightness, blurred))
+    features = {("coarse truth", 0): control} | {key: network.of(look) for key, look in _painted(runs, bank, true)}
+    parts = []
+    for (method, seed), look in features.items():
+        found = two_alternative(real, look, names, folds=folds).assign(method=method, seed=seed)
+        parts.append(found.assign(found_coarse=two_alternative(control, look, names, folds=folds)["found"]))
+    for method in dict.fromkeys(method for method, _ in features):
+        mine = [look for (name, _), look in features.items() if name == method]
+        interval = dict(zip(("frechet", "frechet_low", "frechet_high"), frechet_interval(real, mine, samples)))
+        parts = [part.assign(**interval) if part["method"][0] == method else part for part in parts]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _shown(bank: ImageBank, most: int) -> tuple[list[str], torch.Tensor]:
+    """The names of at most `most` pictures of a bank, evenly spaced, and the pictures (N, 3, H, W)."""
+    chosen = np.unique(np.linspace(0, len(bank) - 1, min(most, len(bank))).round().astype(int))
+    return [bank.names[i] for i in chosen], to_tensor(bank.images[chosen])
+
+
+def _painted(
+    runs: Sequence[Run], bank: ImageBank, images: torch.Tensor
+) -> Iterator[tuple[tuple[str, int], torch.Tensor]]:
+    """Method and seed of each run, and `images` (N, 3, H, W) as it colours them, in steps of 1 / 255."""
+    for run in runs:
+        painter = grid.colorizer_of(run, bank)
+        colored = torch.cat([painter.colorize(batch) for batch in images.split(16)])
+        yield (run.method, run.seed), (colored * 255).round() / 255
 
 
 def _classifier(strength: float) -> Pipeline:

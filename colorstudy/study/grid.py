@@ -209,6 +209,14 @@ def answer(*sentences: str) -> Markdown:
     return Markdown(" ".join(sentences))
 
 
+def of_runs(
+    runs: Iterable[Run], bank: ImageBank, measure: Callable[[ColorizerLike, ImageBank], pd.DataFrame]
+) -> pd.DataFrame:
+    """What `measure` finds of the colorizer of each of `runs` on `bank`, in one table with ``method`` and ``seed``."""
+    found = ((run, measure(colorizer_of(run, bank), bank)) for run in runs)
+    return pd.concat([part.assign(method=run.method, seed=run.seed) for run, part in found], ignore_index=True)
+
+
 def record(results: str | Path, notebook: str, **answer: Any) -> Path:
     """Write what a notebook answers, and where that comes from: its last call, as the file says that it ended well."""
     path = Path(results) / "records" / f"{notebook}.json"

@@ -1,14 +1,16 @@
 """Machine observers: what they say of pictures and features whose truth is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from colorstudy.data import photos
 from colorstudy.experiments import observers
-from colorstudy.study.evaluation import gray
+from colorstudy.study.evaluation import Gray, gray
+from colorstudy.study.run import run_at
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +26,6 @@ def test_the_recognizer_names_what_is_in_a_photograph(photographs):
     named = [observers.classes()[i] for i in p.argmax(1)]
     assert named[0] in ("tabby", "tiger cat", "Egyptian cat") and named[1:] == ["espresso", "church"]
     assert len(set(observers.classes())) == 1000
-    with pytest.raises(ValueError, match=r"^normalisation: expected one of \['centred', 'imagenet'\], got 'other'"):
-        observers.Recognizer("other")
 
 
 def test_recognition_compares_with_the_truth():
@@ -122,12 +122,28 @@ def test_a_probe_learns_labels():
     assert (observers.probe(features[:20], labels[:20], features[20:]) == labels[20:]).all()
 
 
-def test_classes_helped_and_hurt():
-    images = [f"{i}" for i in range(6)]
-    labels = ["cat", "cat", "dog", "dog", "dog", "rare"]
-    before = pd.DataFrame({"image": images, "seed": 0, "label": labels, "confidence": 0.5})
-    after = before.assign(confidence=[0.7, 0.8, 0.2, 0.3, 0.1, 0.9])
-    table = observers.helped_and_hurt(after, before)
-    assert table["label"].tolist() == ["cat", "dog"] and table["pictures"].tolist() == [2, 3]
-    assert table["shift"].tolist() == pytest.approx([0.25, -0.3])
-    assert observers.helped_and_hurt(after[5:], before[5:]).empty
+class TestRuns:
+    """Of two colorizers, of which one knows the truth, the observers must say which."""
+
+    @pytest.fixture
+    def runs(self, tmp_path, monkeypatch):
+        made = {name: run_at(tmp_path, name, 0) for name in ("gray", "knowing")}
+        known = SimpleNamespace(colorize=lambda images: images)
+        monkeypatch.setattr(observers.grid, "colorizer_of", lambda run, bank: Gray() if run.method == "gray" else known)
+        return [*made.values()]
+
+    def test_what_a_recognizer_sees(self, runs):
+        bank = photos(size=64)
+        table = observers.semantics(runs, bank, 4, labelled=True)
+        means = table.groupby("method")[["top1", "shift", "confidence", "accuracy"]].mean()
+        assert table.groupby("method").size().to_dict() == {"gray": 4, "knowing": 4, "truth": 4}
+        assert means.loc["knowing"].tolist() == pytest.approx(means.loc["truth"].tolist())
+        assert means.loc["knowing", "top1"] == 1 and means.loc["knowing", "shift"] == 0 != means.loc["gray", "shift"]
+        assert "accuracy" not in observers.semantics(runs[:1], bank, 2)
+
+    def test_what_an_observer_finds(self, runs):
+        table = observers.observed(runs, photos(size=64), 8, folds=2, samples=5).set_index("method")
+        assert (table.loc["knowing", "found"] == 0.5).all() and (table.loc["coarse truth", "found_coarse"] == 0.5).all()
+        distances = table["frechet"].groupby("method").first()
+        assert distances["knowing"] < distances["coarse truth"] < distances["gray"]
+        assert table["image"].nunique() == 8 and len(table) == 24
