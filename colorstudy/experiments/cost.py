@@ -1,10 +1,16 @@
 """What a method costs: parameters, multiply-adds, memory and time of one picture, and of a training step."""
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
+from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
@@ -13,6 +19,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from colorstudy._checks import require
 from colorstudy.color import to_uint8
 from colorstudy.colorize import Colorizer
+from colorstudy.data import load
 from colorstudy.methods import Method, get
 from colorstudy.model import Model
 
@@ -56,6 +63,13 @@ def milliseconds(models: dict[str, Model], size: int = 256, rounds: int = 5) -> 
     return {name: median(times[1:]) for name, times in taken.items()}
 
 
+def costs(methods: Mapping[str, Method], images: np.ndarray, size: int = 256) -> pd.DataFrame:
+    """`cost` and `milliseconds` of `methods` by name, made afresh on uint8 `images`: a row for each ``method``."""
+    models = {name: Model.build(method, images) for name, method in methods.items()}
+    times = milliseconds(models, size)
+    return pd.DataFrame([{"method": m, **cost(model, size), "milliseconds": times[m]} for m, model in models.items()])
+
+
 def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> dict[str, float]:
     """What a training step takes: forward, loss, backward and optimizer, on a batch (B, 3, H, W) in [0, 1].
 
@@ -89,6 +103,17 @@ def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> d
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - started)
     return {"peak_bytes": peak_bytes, "seconds": median(taken), "multiply_adds": flops.get_total_flops() // 2}
+
+
+def decoding(images: np.ndarray) -> dict[str, float]:
+    """What reading uint8 `images` (N, S, S, 3) as JPEG files takes: ``pictures_per_s`` of a core, ``bytes`` of each."""
+    with TemporaryDirectory() as place:
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(Path(place) / f"{i}.jpg", quality=95)
+        size = sum(path.stat().st_size for path in Path(place).glob("*.jpg")) / len(images)
+        started = time.process_time()  # of all threads
+        bank = load(place, size=images.shape[1], cache_dir=f"{place}/cache")
+        return {"pictures_per_s": len(bank) / (time.process_time() - started), "bytes": size}
 
 
 class _Peak(TorchDispatchMode):

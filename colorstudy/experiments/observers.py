@@ -66,8 +66,7 @@ def recognition(of_truth: torch.Tensor, of_colored: torch.Tensor) -> pd.DataFram
 class ColorFeatures:
     """The mean of each of the 192 channels that EfficientNet-Lite0 has at its four resolutions from 1/2 to 1/16.
 
-    Colours and their edges in the first, parts of things in the last; few enough for a covariance of some hundred
-    pictures. They are not Inception's, so a distance between them is no FID.
+    Colours and their edges in the first, parts of things in the last.
     """
 
     def __init__(self) -> None:
@@ -98,85 +97,39 @@ def two_alternative(true: torch.Tensor, colored: torch.Tensor, names: list[str],
     return pd.DataFrame({"image": names, "found": (np.sign(scores[:n] - scores[n:]) + 1) / 2})
 
 
-def frechet_distance(true: torch.Tensor, colored: torch.Tensor) -> float:
-    """Distance of the Gaussians fitted to two sets of features (N, D): Heusel et al. 2017.
-
-    |m - n|^2 + tr(A + B - 2 (A B)^1/2) of means m, n and covariances A, B. It is biased upward where pictures are few,
-    so compare sets of one size only.
-    """
-    a, b = true.T.double().cov(), colored.T.double().cov()  # (D, D)
-    means = (true.double().mean(0) - colored.double().mean(0)).square().sum()
-    roots = torch.linalg.eigvals(a @ b).sqrt().real  # whose sum is the trace of the root
-    return max(0.0, (means + a.trace() + b.trace() - 2 * roots.sum()).item())
-
-
-def frechet_interval(true: torch.Tensor, colored: list[torch.Tensor], samples: int = 200) -> tuple[float, float, float]:
-    """`frechet_distance`, corrected for its bias, with a 95 % interval over pictures and seeds: estimate, low and high.
-
-    `true` (N, D) are features of pictures, `colored` those of their colourings by each seed. Few pictures make the
-    distance too large, a resample, which repeats some, once more by about as much: the estimate is twice the mean
-    distance minus the mean of the resamples, as in the basic bootstrap.
-    """
-    rng = np.random.default_rng(0)
-    found = float(np.mean([frechet_distance(true, part) for part in colored]))
-    draws = ((rng.integers(len(true), size=len(true)), rng.integers(len(colored))) for _ in range(samples))
-    resampled = [frechet_distance(true[rows], colored[run][rows]) for rows, run in draws]
-    corrected, low, high = (2 * found - x for x in (np.mean(resampled), *np.quantile(resampled, [0.975, 0.025])))
-    return corrected, low, high
-
-
 def probe(train: torch.Tensor, labels: list[str], test: torch.Tensor) -> np.ndarray:
     """The labels of features `test` (N, D) by a linear classifier fitted to features `train` with their `labels`."""
     return _classifier(0.1).fit(train.double().numpy(), labels).predict(test.double().numpy())
 
 
-def semantics(runs: Sequence[Run], bank: ImageBank, most: int, labelled: bool = False) -> pd.DataFrame:
-    """`recognition` of `most` test pictures as `runs` colour them, and ``shift``, confidence minus that in the truth.
-
-    If `labelled`, the folders of `bank` are labels: ``accuracy`` is 1 where `probe`, fitted to true training pictures,
-    names that of the coloured one, and there are rows of the truth.
-    """
+def semantics(runs: Sequence[Run], bank: ImageBank, most: int) -> pd.DataFrame:
+    """`recognition` of `most` test pictures as `runs` colour them, and ``shift``: how much surer than of the truth."""
     names, true = _shown(bank.test, most)
-    network = Recognizer()
+    network, parts = Recognizer(), []
     truth = network.probabilities(true)
-    looks = {key: network.probabilities(colored) for key, colored in _painted(runs, bank, true)}
-    looks |= {("truth", 0): truth} if labelled else {}
-    known, pictures = _shown(bank.train, 4 * most)
-    features = network.probabilities(pictures).clamp(min=1e-6).log() if labelled else truth
-    parts = []
-    for (method, seed), seen in looks.items():
-        found = recognition(truth, seen).assign(image=names, method=method, seed=seed)
-        found["shift"] = found["confidence"] - found["confidence_true"]
-        if labelled:
-            answers = probe(features, [name.split("/")[0] for name in known], seen.clamp(min=1e-6).log())
-            found["accuracy"] = [float(a == name.split("/")[0]) for a, name in zip(answers, names)]
-        parts.append(found)
-    return pd.concat(parts, ignore_index=True)
+    for method, seed, colored in _painted(runs, bank, true):
+        parts.append(recognition(truth, network.probabilities(colored)).assign(image=names, method=method, seed=seed))
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(shift=table["confidence"] - table["confidence_true"])
 
 
-def observed(
-    runs: Sequence[Run], bank: ImageBank, most: int, *, folds: int = 5, coarse: int = 5, samples: int = 200
-) -> pd.DataFrame:
+def observed(runs: Sequence[Run], bank: ImageBank, most: int, *, folds: int = 5, coarse: int = 5) -> pd.DataFrame:
     """`two_alternative` of `most` test pictures as `runs` colour them: ``found`` against the truth.
 
     And ``found_coarse`` against the control, "coarse truth": true colours averaged over squares of `coarse` pixels and
-    enlarged again, as those of networks are. ``frechet``, ``frechet_low`` and ``frechet_high`` are `frechet_interval`
-    of all pictures of the method, the same in each of its rows.
+    enlarged again, as those of networks are.
     """
     names, true = _shown(bank.test, most)
     network, folds = ColorFeatures(), min(folds, len(names))
     lightness, chroma = split(true)
     blurred = F.interpolate(F.avg_pool2d(chroma, coarse), true.shape[-2:], mode="bilinear")
-    real, control = network.of(true), network.of(merge(lightness, blurred))
-    features = {("coarse truth", 0): control} | {key: network.of(look) for key, look in _painted(runs, bank, true)}
+    looks = [("coarse truth", 0, merge(lightness, blurred)), *_painted(runs, bank, true)]
+    real, control = network.of(true), network.of(looks[0][2])
     parts = []
-    for (method, seed), look in features.items():
-        found = two_alternative(real, look, names, folds=folds).assign(method=method, seed=seed)
-        parts.append(found.assign(found_coarse=two_alternative(control, look, names, folds=folds)["found"]))
-    for method in dict.fromkeys(method for method, _ in features):
-        mine = [look for (name, _), look in features.items() if name == method]
-        interval = dict(zip(("frechet", "frechet_low", "frechet_high"), frechet_interval(real, mine, samples)))
-        parts = [part.assign(**interval) if part["method"][0] == method else part for part in parts]
+    for method, seed, look in looks:
+        features = network.of(look)
+        found = two_alternative(real, features, names, folds=folds).assign(method=method, seed=seed)
+        parts.append(found.assign(found_coarse=two_alternative(control, features, names, folds=folds)["found"]))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -186,14 +139,12 @@ def _shown(bank: ImageBank, most: int) -> tuple[list[str], torch.Tensor]:
     return [bank.names[i] for i in chosen], to_tensor(bank.images[chosen])
 
 
-def _painted(
-    runs: Sequence[Run], bank: ImageBank, images: torch.Tensor
-) -> Iterator[tuple[tuple[str, int], torch.Tensor]]:
+def _painted(runs: Sequence[Run], bank: ImageBank, images: torch.Tensor) -> Iterator[tuple[str, int, torch.Tensor]]:
     """Method and seed of each run, and `images` (N, 3, H, W) as it colours them, in steps of 1 / 255."""
     for run in runs:
         painter = grid.colorizer_of(run, bank)
         colored = torch.cat([painter.colorize(batch) for batch in images.split(16)])
-        yield (run.method, run.seed), (colored * 255).round() / 255
+        yield run.method, run.seed, (colored * 255).round() / 255
 
 
 def _classifier(strength: float) -> Pipeline:

@@ -209,11 +209,9 @@ def answer(*sentences: str) -> Markdown:
     return Markdown(" ".join(sentences))
 
 
-def of_runs(
-    runs: Iterable[Run], bank: ImageBank, measure: Callable[[ColorizerLike, ImageBank], pd.DataFrame]
-) -> pd.DataFrame:
-    """What `measure` finds of the colorizer of each of `runs` on `bank`, in one table with ``method`` and ``seed``."""
-    found = ((run, measure(colorizer_of(run, bank), bank)) for run in runs)
+def of_runs(runs: Iterable[Run], data: Any, measure: Callable[[Any, Any], pd.DataFrame]) -> pd.DataFrame:
+    """What `measure` finds of the colorizer of each run and `data`, a bank, in a table with ``method`` and ``seed``."""
+    found = ((run, measure(colorizer_of(run, data), data)) for run in runs)
     return pd.concat([part.assign(method=run.method, seed=run.seed) for run, part in found], ignore_index=True)
 
 

@@ -107,3 +107,16 @@ def test_no_gradient_is_kept(models):
     assert torch.is_grad_enabled()
     cost.cost(models["l2"], 32)
     assert torch.is_grad_enabled() and all(p.grad is None for p in models["l2"].parameters())
+
+
+def test_reading_files_is_measured_by_the_picture():
+    noise = np.random.default_rng(0).integers(256, size=(3, 64, 64, 3), dtype=np.uint8)
+    found = cost.decoding(noise)
+    assert found["pictures_per_s"] > 0 and 2000 < found["bytes"] < 64 * 64 * 3
+
+
+def test_a_table_of_costs_has_a_row_for_each_method():
+    images = np.random.default_rng(0).integers(256, size=(2, 32, 32, 3), dtype=np.uint8)
+    table = cost.costs({"a": METHODS["l2"], "b": METHODS["class"]}, images, 32).set_index("method")
+    alone = cost.cost(Model.build(METHODS["class"], images), 32)
+    assert table.loc["b", [*alone]].to_dict() == alone and (table["milliseconds"] > 0).all() and len(table) == 2

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from colorstudy.data import photos
 from colorstudy.experiments import observers
@@ -73,39 +72,6 @@ class TestTwoAlternative:
             observers.two_alternative(true, colored[1:], names)
 
 
-def test_frechet_distance_has_the_closed_form():
-    """Of Gaussians with one covariance: the squared distance of their means; scaled by 2: the trace of one."""
-    rng = np.random.default_rng(1)
-    true = torch.from_numpy(rng.standard_normal((500, 4)))
-    shifted = true + torch.tensor([1.0, 2.0, 0.0, 0.0])
-    assert observers.frechet_distance(true, shifted) == pytest.approx(5.0, rel=1e-3)
-    assert observers.frechet_distance(true, true) == pytest.approx(0, abs=1e-6)
-    trace = torch.cov(true.T).trace().item() + (true.mean(0) ** 2).sum().item()
-    assert observers.frechet_distance(true, 2 * true) == pytest.approx(trace, rel=1e-3)
-    found, low, high = observers.frechet_interval(true, [shifted], samples=20)
-    assert (found, low, high) == pytest.approx((5.0, 5.0, 5.0), rel=1e-3)
-
-
-def test_frechet_distance_is_that_of_torchmetrics():
-    rng = np.random.default_rng(2)
-    true, other = (torch.from_numpy(rng.standard_normal((60, 8)) @ rng.standard_normal((8, 8))) for _ in range(2))
-    given = torch.nn.Identity()  # the features are there already, where torchmetrics asks for a network
-    given.num_features = 8
-    metric = FrechetInceptionDistance(given)
-    metric.update(true, real=True)
-    metric.update(other, real=False)
-    assert observers.frechet_distance(true, other) == pytest.approx(metric.compute().item(), rel=1e-9)
-
-
-def test_the_frechet_interval_is_corrected_for_few_pictures():
-    """Two samples of one distribution: the plain distance is far from 0, the corrected one is near it."""
-    rng = np.random.default_rng(4)
-    true, other = (torch.from_numpy(rng.standard_normal((120, 20))) for _ in range(2))
-    plain = observers.frechet_distance(true, other)
-    found, low, high = observers.frechet_interval(true, [other], samples=60)
-    assert plain > 1 and abs(found) < plain / 2 and low < found < high
-
-
 def test_color_features_see_colour(photographs):
     network = observers.ColorFeatures()
     images = np.stack([*photographs.values()])
@@ -133,17 +99,12 @@ class TestRuns:
         return [*made.values()]
 
     def test_what_a_recognizer_sees(self, runs):
-        bank = photos(size=64)
-        table = observers.semantics(runs, bank, 4, labelled=True)
-        means = table.groupby("method")[["top1", "shift", "confidence", "accuracy"]].mean()
-        assert table.groupby("method").size().to_dict() == {"gray": 4, "knowing": 4, "truth": 4}
-        assert means.loc["knowing"].tolist() == pytest.approx(means.loc["truth"].tolist())
-        assert means.loc["knowing", "top1"] == 1 and means.loc["knowing", "shift"] == 0 != means.loc["gray", "shift"]
-        assert "accuracy" not in observers.semantics(runs[:1], bank, 2)
+        table = observers.semantics(runs, photos(size=64), 4)
+        means = table.groupby("method")[["top1", "top5", "shift"]].mean()
+        assert table.groupby("method").size().to_dict() == {"gray": 4, "knowing": 4}
+        assert means.loc["knowing"].tolist() == [1, 1, 0] and means.loc["gray", "shift"] != 0
 
     def test_what_an_observer_finds(self, runs):
-        table = observers.observed(runs, photos(size=64), 8, folds=2, samples=5).set_index("method")
+        table = observers.observed(runs, photos(size=64), 8, folds=2).set_index("method")
         assert (table.loc["knowing", "found"] == 0.5).all() and (table.loc["coarse truth", "found_coarse"] == 0.5).all()
-        distances = table["frechet"].groupby("method").first()
-        assert distances["knowing"] < distances["coarse truth"] < distances["gray"]
         assert table["image"].nunique() == 8 and len(table) == 24

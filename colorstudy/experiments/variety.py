@@ -1,0 +1,61 @@
+"""What a network gains and loses by seeing more kinds of scenes, in equal numbers of pictures and steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from colorstudy._checks import require
+from colorstudy.colorize import Colorizer
+from colorstudy.data import ImageBank
+from colorstudy.methods import Method
+from colorstudy.study.evaluation import evaluate
+from colorstudy.study.profiles import run_at
+from colorstudy.training import TrainConfig, fit
+
+
+def training_set(bank: ImageBank, folders: Sequence[str], pictures: int) -> ImageBank:
+    """The first training pictures of each of `folders` in equal shares, `pictures` in all."""
+    taken: list[str] = []
+    for i, folder in enumerate(folders):
+        share = pictures // len(folders) + (i < pictures % len(folders))
+        mine = [name for name in bank.train.names if name.split("/")[0] == folder]
+        require(len(mine) >= share, "pictures", f"at most {len(mine)}, as {folder} has, in each folder", share)
+        taken += mine[:share]
+    return bank.only(taken)
+
+
+def variety(
+    results: str | Path,
+    methods: Sequence[Method],
+    bank: ImageBank,
+    far: ImageBank,
+    *,
+    counts: Sequence[int],
+    seeds: Sequence[int],
+    pictures: int,
+    most: int,
+    training: dict,
+) -> pd.DataFrame:
+    """Scores of `methods` trained on `pictures` of the first 1, 2, ... (`counts`) folders of `bank`, resumable.
+
+    Each of the `seeds` starts at a folder of its own and adds the next ones. Columns ``method``, ``seed``, ``folders``,
+    ``domain`` and those of `evaluate`, of at most `most` test pictures of each domain: "home", the folder that the seed
+    starts at; "away", the one that it would add last; "far", the bank of that name.
+    """
+    classes, parts = sorted({name.split("/")[0] for name in bank.names}), []
+    for seed in seeds:
+        order = [classes[(seed * 2 + i) % len(classes)] for i in range(len(classes))]
+        domains = {"far": far}
+        for domain, folder in (("home", order[0]), ("away", order[-1])):
+            names = [name for name in bank.test.names if name.split("/")[0] == folder]
+            domains[domain] = bank.only(names[:most])
+        for count in counts:
+            shown = training_set(bank, order[:count], pictures)
+            for method in methods:
+                run = run_at(results, f"variety-{method.name}-{count}", seed).path
+                fit(method, shown, TrainConfig(seed=seed, **training), run, overwrite=True)
+                for domain, asked in domains.items():
+                    scores = evaluate(Colorizer.load(run), asked).reset_index()
+                    parts.append(scores.assign(method=method.name, seed=seed, folders=count, domain=domain))
+    return pd.concat(parts, ignore_index=True)
