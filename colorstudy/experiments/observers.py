@@ -97,11 +97,6 @@ def two_alternative(true: torch.Tensor, colored: torch.Tensor, names: list[str],
     return pd.DataFrame({"image": names, "found": (np.sign(scores[:n] - scores[n:]) + 1) / 2})
 
 
-def probe(train: torch.Tensor, labels: list[str], test: torch.Tensor) -> np.ndarray:
-    """The labels of features `test` (N, D) by a linear classifier fitted to features `train` with their `labels`."""
-    return _classifier(0.1).fit(train.double().numpy(), labels).predict(test.double().numpy())
-
-
 def semantics(runs: Sequence[Run], bank: ImageBank, most: int) -> pd.DataFrame:
     """`recognition` of `most` test pictures as `runs` colour them, and ``shift``: how much surer than of the truth."""
     names, true = _shown(bank.test, most)

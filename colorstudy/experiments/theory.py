@@ -86,13 +86,12 @@ def measure(arms: Mapping[str, Sequence[Run]], size: int, count: int) -> pd.Data
     """`errors` of the `predictions` for every object of `count` pictures of `size` pixels that no network has seen.
 
     `arms` are runs of l2, class and full, and have names. A row for each ``arm``, ``prediction``, ``steps``, ``seed``
-    and object, with what it is given, ``a`` and ``b``, if that is a colour. The prediction "full agrees with class,
-    rebalanced" has the distance between these two, which are of one seed and trained for as long.
+    and object, with what it is given, ``a`` and ``b``, if that is a colour.
     """
     images, kinds = pictures(size, count, seed=1)  # those to train on have seed 0
     parts = []
     for arm, runs in arms.items():
-        networks, values = {}, {}
+        networks = {}
         for run in runs:
             model = run.colorizer().model
             plain = "class" if model.method.lam == 1 else "full"  # lambda 1 is no rebalancing
@@ -107,14 +106,6 @@ def measure(arms: Mapping[str, Sequence[Run]], size: int, count: int) -> pd.Data
                     about = {"arm": arm, "prediction": prediction, "steps": steps, "seed": seed}
                     about |= dict(zip("ab", said.T.numpy())) if said.shape[1] == 2 else {}
                     parts.append(errors(objects, said, expected).assign(**about))
-                    values[prediction, steps, seed] = objects, said
-        trained, decoded = "full gives w p", "class, rebalanced when decoding, gives w p"
-        for (prediction, steps, seed), (objects, said) in values.items():
-            if prediction == trained and (decoded, steps, seed) in values:
-                named = objects.assign(kind=[KINDS[k].name for k in objects["kind"]])
-                apart = (said - values[decoded, steps, seed][1]).abs().sum(1) / 2
-                about = {"arm": arm, "prediction": "full agrees with class, rebalanced", "steps": steps, "seed": seed}
-                parts.append(named.assign(error=apart.numpy(), **about))
     return pd.concat(parts, ignore_index=True)
 
 

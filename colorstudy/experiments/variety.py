@@ -5,24 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from colorstudy._checks import require
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.methods import Method
 from colorstudy.study.evaluation import evaluate
 from colorstudy.study.profiles import run_at
 from colorstudy.training import TrainConfig, fit
-
-
-def training_set(bank: ImageBank, folders: Sequence[str], pictures: int) -> ImageBank:
-    """The first training pictures of each of `folders` in equal shares, `pictures` in all."""
-    taken: list[str] = []
-    for i, folder in enumerate(folders):
-        share = pictures // len(folders) + (i < pictures % len(folders))
-        mine = [name for name in bank.train.names if name.split("/")[0] == folder]
-        require(len(mine) >= share, "pictures", f"at most {len(mine)}, as {folder} has, in each folder", share)
-        taken += mine[:share]
-    return bank.only(taken)
 
 
 def variety(
@@ -44,14 +32,16 @@ def variety(
     starts at; "away", the one that it would add last; "far", the bank of that name.
     """
     classes, parts = sorted({name.split("/")[0] for name in bank.names}), []
+    train, test = (
+        {c: [name for name in part.names if name.split("/")[0] == c] for c in classes}
+        for part in (bank.train, bank.test)
+    )
     for seed in seeds:
         order = [classes[(seed * 2 + i) % len(classes)] for i in range(len(classes))]
-        domains = {"far": far}
-        for domain, folder in (("home", order[0]), ("away", order[-1])):
-            names = [name for name in bank.test.names if name.split("/")[0] == folder]
-            domains[domain] = bank.only(names[:most])
+        domains = {d: bank.only(test[c][:most]) for d, c in (("home", order[0]), ("away", order[-1]))} | {"far": far}
         for count in counts:
-            shown = training_set(bank, order[:count], pictures)
+            shares = [pictures // count + (i < pictures % count) for i in range(count)]
+            shown = bank.only([name for c, share in zip(order, shares) for name in train[c][:share]])
             for method in methods:
                 run = run_at(results, f"variety-{method.name}-{count}", seed).path
                 fit(method, shown, TrainConfig(seed=seed, **training), run, overwrite=True)

@@ -4,22 +4,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from colorstudy.color import split
 from colorstudy.data import photos
 from colorstudy.study import grid
 from colorstudy.study.evaluation import Gray
 from colorstudy.study.run import Run
 from colorstudy.video.clips import CLIPS, KnownClip, clip, made_clips
 from colorstudy.video.files import excerpt
-from colorstudy.video.flow import estimate
-from colorstudy.video.scores import clip_scores, measured_motions, scored, warp_error
+from colorstudy.video.scores import clip_scores, measured_motions, scored
 
 
 def films(part: str, most: int, frames: int, size: int) -> dict[str, KnownClip]:
-    """At most `most` clips of `size` pixels: real ones of a half of `CLIPS`, "tune" or "test", or, without these, made.
-
-    A name of a made clip says how it moves, after a comma.
-    """
+    """At most `most` clips of `size` pixels: real ones of a half of `CLIPS`, "tune" or "test"; without these, made."""
     names = [name for name, row in CLIPS.items() if row["split"] == part][:most]
     try:
         real = {name: excerpt(clip(name), frames, size) for name in names}
@@ -28,24 +23,6 @@ def films(part: str, most: int, frames: int, size: int) -> dict[str, KnownClip]:
         made = made_clips(photos(size=4 * size).test, frames, size)
         return {name: made[name] for name in [*made][part == "tune" :: 2][:most]}
     return {name: KnownClip(rgb, measured_motions(rgb)) for name, rgb in real.items()}
-
-
-def flows(clips: dict[str, KnownClip]) -> pd.DataFrame:
-    """How well TV-L1 and DIS find the motion of clips in which it is known: a row for each clip and kind of flow.
-
-    ``error_pixels``, the mean distance from the known flow, and the ``warp_error`` of the truth by that flow.
-    """
-    rows = []
-    for name, (rgb, known) in clips.items():
-        lightness, chroma = split(rgb)
-        found = {
-            by: [estimate(*pair, by=by) for pair in zip(lightness[:-1, 0], lightness[1:, 0])] for by in ("tvl1", "dis")
-        }
-        for flow, motions in {"known": known, **found}.items():
-            misses = [(m.flow - k.flow).norm(dim=0)[k.visible].mean().item() for m, k in zip(motions, known)]
-            row = {"image": name, "flow": flow, "error_pixels": sum(misses) / len(misses)}
-            rows.append(row | {"warp_error": warp_error(chroma, motions)})
-    return pd.DataFrame(rows)
 
 
 def strengths(tried: pd.DataFrame) -> pd.DataFrame:

@@ -80,14 +80,6 @@ def test_color_features_see_colour(photographs):
     assert not any(p.requires_grad for p in network.trunk.parameters())
 
 
-def test_a_probe_learns_labels():
-    rng = np.random.default_rng(2)
-    centers = {"a": 0.0, "b": 6.0}
-    labels = ["a", "b"] * 20
-    features = torch.from_numpy(rng.standard_normal((40, 3)) + np.array([[centers[x]] for x in labels]))
-    assert (observers.probe(features[:20], labels[:20], features[20:]) == labels[20:]).all()
-
-
 class TestRuns:
     """Of two colorizers, of which one knows the truth, the observers must say which."""
 
