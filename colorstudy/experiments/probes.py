@@ -1,4 +1,4 @@
-"""Linear probes, after Zhang, Isola and Efros 2016, Section 3.2: what features of a colouring network tell of things."""
+"""Linear probes, after Zhang, Isola and Efros 2016, Section 3.2: what features of colouring tell of what is seen."""
 
 from collections.abc import Sequence
 from typing import Any
