@@ -61,9 +61,6 @@ class Upsampling(Colorizer):
 
 def upsamplings(colorizer: Colorizer, bank: ImageBank, sizes: Sequence[int], most: int) -> pd.DataFrame:
     """`evaluate` of at most `most` validation pictures at each working size, in pixels, and upsampling ``by``."""
-    found = {
-        (size, by): evaluate(Upsampling(colorizer.model, size, by=by), bank, "val", most=most)
-        for size in sizes
-        for by in UPSAMPLINGS
-    }
+    painters = {(size, by): Upsampling(colorizer.model, size, by=by) for size in sizes for by in UPSAMPLINGS}
+    found = {key: evaluate(painter, bank, "val", most=most) for key, painter in painters.items()}
     return pd.concat(found, names=["size", "by"]).reset_index()

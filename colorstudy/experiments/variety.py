@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -14,17 +15,9 @@ from colorstudy.training import TrainConfig, fit
 
 
 def variety(
-    results: str | Path,
-    methods: Sequence[Method],
-    bank: ImageBank,
-    far: ImageBank,
-    *,
-    counts: Sequence[int],
-    seeds: Sequence[int],
-    pictures: int,
-    most: int,
-    training: dict,
-) -> pd.DataFrame:
+    results: str | Path, methods: Sequence[Method], bank: ImageBank, far: ImageBank, *, counts: Sequence[int],
+    seeds: Sequence[int], pictures: int, most: int, training: dict[str, Any],
+) -> pd.DataFrame:  # fmt: skip
     """Scores of `methods` trained on `pictures` of the first 1, 2, ... (`counts`) folders of `bank`, resumable.
 
     Each of the `seeds` starts at a folder of its own and adds the next ones. Columns ``method``, ``seed``, ``folders``,
