@@ -28,37 +28,29 @@ def category(name: str) -> str:
 
 @torch.inference_mode()
 def features(network: Any, images: prior.Pictures) -> dict[str, np.ndarray]:
-    """Means (N, 4 C) over the quarters of grey `images` of the C channels at each depth of `compact` or `pretrained`.
-
-    By resolution, the deepest last; "grey", the first, are those of lightness in 8 x 8 cells, whatever the network.
-    """
+    """Means over quarters of grey `images`, (N, 4 C), at each depth of `compact` or `pretrained`; "grey": 8 x 8 cells."""
     found = []
     for rgb in prior.batches(images):
         lightness = split(rgb)[0]
         maps = [network.padded(lightness)]
-        if hasattr(network, "trunk"):
-            maps += network.trunk(maps[0] + 0.5)
-        else:
-            for layer in (network.down2, network.down4, network.down8, network.down16):
-                maps.append(layer(maps[-1]))
+        trunk = hasattr(network, "trunk")
+        maps += network.trunk(maps[0] + 0.5) if trunk else []
+        for layer in () if trunk else (network.down2, network.down4, network.down8, network.down16):
+            maps.append(layer(maps[-1]))
         found.append([F.adaptive_avg_pool2d(part, 2 if i else 8).flatten(1) for i, part in enumerate(maps)])
     depths = [torch.cat(parts).numpy() for parts in zip(*found)]
     return {f"1/{2**i}" if i else "grey": depth for i, depth in enumerate(depths)}
 
 
 def probe(train: np.ndarray, labels: Sequence[str], test: np.ndarray) -> np.ndarray:
-    """The labels of features `test` (N, D) by ridge regression on standardised features `train` with their `labels`.
-
-    Its penalty is the best of five by leave-one-out.
-    """
+    """The labels of features `test` (N, D) by ridge regression on `train`; its penalty is chosen by leave-one-out."""
     return make_pipeline(StandardScaler(), RidgeClassifierCV(np.logspace(0, 4, 5))).fit(train, labels).predict(test)
 
 
 def probes(runs: Sequence[Run], bank: ImageBank) -> pd.DataFrame:
     """Whether a `probe` of each ``layer`` names what test pictures of Caltech-101 show: ``accuracy``, 1 or 0.
 
-    A row for each picture and layer of the networks of `runs`; of an untrained `compact`, "random"; and of the trunk as
-    ImageNet left it, "imagenet", which was told what its pictures show.
+    Of the networks of `runs`; of an untrained `compact`, "random"; and of the trunk as ImageNet left it, "imagenet".
     """
     names = [[name for name in part.names if category(name)] for part in (bank.train, bank.test)]
     train, test = (bank.only(some).images for some in names)
