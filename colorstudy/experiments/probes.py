@@ -28,7 +28,7 @@ def category(name: str) -> str:
 
 @torch.inference_mode()
 def features(network: Any, images: prior.Pictures) -> dict[str, np.ndarray]:
-    """Means over quarters of grey `images`, (N, 4 C), at each depth of `compact` or `pretrained`; "grey": 8 x 8 cells."""
+    """Means over quarters of grey `images`, (N, 4 C), by depth of `compact` or `pretrained`; "grey": of 8 x 8."""
     found = []
     for rgb in prior.batches(images):
         lightness = split(rgb)[0]
