@@ -1,6 +1,6 @@
 """Ways from the few pixels of a network's colours to the many of a picture, so that colours end where things do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,7 @@ def guided(chroma: torch.Tensor, lightness: torch.Tensor, radius: int = 4, smoot
     return mean(slope) * lightness + mean(level - slope * centre)
 
 
-UPSAMPLINGS = {
+UPSAMPLINGS: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "bilinear": lambda chroma, lightness: chroma,
     "guided": guided,
     "joint bilateral": partial(joint_bilateral, sigma_space=3.0, sigma_lightness=10.0),
