@@ -1,14 +1,13 @@
-"""What a method costs: parameters, multiply-adds, memory and time of one picture, and of a training step."""
+"""What a method costs: parameters, multiply-adds and time of one picture, and of a training step."""
 
 import time
+from collections.abc import Mapping
 from statistics import median
-from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from colorstudy._checks import require
 from colorstudy.color import to_uint8
@@ -23,20 +22,16 @@ def cost(model: Model, size: int = 256) -> dict[str, int]:
 
     ``parameters``: numbers that training changes. ``frozen``: other numbers of the network, such as a pretrained trunk
     or the statistics of batch norm. ``multiply_adds``: of the network's convolutions and matrix products.
-    ``peak_bytes``: the most that tensors made between lightness and picture hold at once, without the weights.
     """
-    colorizer, lightness = _ready(model, size)
+    _, lightness = _ready(model, size)
     trained = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
     everything = [*model.network.parameters(), *model.network.buffers()]
     with FlopCounterMode(display=False) as flops:
         model(lightness)
-    with _Peak() as peak:
-        colorizer.render(lightness, colorizer.predict(lightness))
     return {
         "parameters": trained,
         "frozen": sum(t.numel() for t in everything if t.is_floating_point()) - trained,
         "multiply_adds": flops.get_total_flops() // 2,
-        "peak_bytes": peak.most,
     }
 
 
@@ -56,12 +51,18 @@ def milliseconds(models: dict[str, Model], size: int = 256, rounds: int = 5) -> 
     return {name: median(times[1:]) for name, times in taken.items()}
 
 
+def costs(methods: Mapping[str, Method], images: np.ndarray, size: int = 256) -> pd.DataFrame:
+    """`cost` and `milliseconds` of `methods` by name, made afresh on uint8 `images`: a row for each ``method``."""
+    models = {name: Model.build(method, images) for name, method in methods.items()}
+    times = milliseconds(models, size)
+    return pd.DataFrame([{"method": m, **cost(model, size), "milliseconds": times[m]} for m, model in models.items()])
+
+
 def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> dict[str, float]:
     """What a training step takes: forward, loss, backward and optimizer, on a batch (B, 3, H, W) in [0, 1].
 
     ``seconds``: median of `rounds` steps, after two, on the device of the batch. ``multiply_adds``: forward and
-    backward. ``peak_bytes``: the most that tensors hold at once, without weights, their gradients and the optimizer's
-    state; nan on a GPU, whose backward pass runs elsewhere.
+    backward.
     """
     require(rounds >= 1, "rounds", "a number >= 1", rounds)
     model = Model.build(get(method), to_uint8(rgb)).to(rgb.device).train()
@@ -75,12 +76,6 @@ def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> d
     step()
     with FlopCounterMode(display=False) as flops:
         step()
-    peak_bytes = float("nan")
-    if rgb.device.type == "cpu":
-        optimizer.zero_grad(set_to_none=False)  # gradients that are there already are not counted
-        with _Peak() as peak:
-            model.loss(rgb).backward()
-        peak_bytes = peak.most
     taken = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -88,29 +83,7 @@ def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> d
         if rgb.device.type == "cuda":
             torch.cuda.synchronize()
         taken.append(time.perf_counter() - started)
-    return {"peak_bytes": peak_bytes, "seconds": median(taken), "multiply_adds": flops.get_total_flops() // 2}
-
-
-class _Peak(TorchDispatchMode):
-    """Follows the memory of every tensor made within, and remembers the most that was held at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most, self._held = 0, WeakIdKeyDictionary()  # storage -> bytes
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {id(storage) for storage in _storages((args, kwargs))}
-        out = func(*args, **(kwargs or {}))
-        # A view shares the storage of its origin, which is known already, or was there before.
-        for storage in _storages(out):
-            if id(storage) not in given:
-                self._held[storage] = storage.nbytes()
-        self.most = max(self.most, sum(self._held.values()))
-        return out
-
-
-def _storages(tree: object) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    return {"seconds": median(taken), "multiply_adds": flops.get_total_flops() // 2}
 
 
 def _ready(model: Model, size: int) -> tuple[Colorizer, torch.Tensor]:

@@ -4,6 +4,7 @@ Billaut, de Rochemonteix and Thibault, "ColorUNet", 2018, propose it (with "seed
 and where is our choice. They spread as in Levin, Lischinski and Weiss, "Colorization using optimization", 2004.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from colorstudy.color import merge, split, to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.filters import downscale
+from colorstudy.study.evaluation import ColorizerLike, Gray, evaluate
 
 KINDS = ("top", "ratio")  # of `confidence`
 _LIMIT = 640  # pixels of the longer side of what colours are diffused over, which bounds time and memory
@@ -50,18 +52,22 @@ def confidence_map(colorizer: Colorizer, image: np.ndarray, kind: str = "top") -
 
 
 @torch.inference_mode()
-def by_confidence(colorizer: Colorizer, bank: ImageBank, kind: str = "top", groups: int = 10) -> pd.DataFrame:
+def by_confidence(
+    colorizer: Colorizer, bank: ImageBank, kind: str = "top", groups: int = 10, most: int | None = None
+) -> pd.DataFrame:
     """Error and chroma where a network is unsure and where it is sure; the model is a classification in Lab.
 
-    The pixels of the network's output over all test pictures are ordered by `confidence` and cut into equal groups. A
-    row for every picture and group: ``image``, ``group`` (1 the least confident), ``pixels``, maybe none, and the sums
-    over these of ``error`` (distance of the decoded from the true ab), ``chroma`` (of the truth) and ``confidence``.
+    The pixels of the network's output over all test pictures, or `most`, evenly spaced, are ordered by `confidence` and
+    cut into equal groups. A row for every picture and group: ``image``, ``group`` (1 the least confident), ``pixels``,
+    maybe none, and the sums over these of ``error`` (distance of the decoded from the true ab), ``chroma`` (of the
+    truth) and ``confidence``.
     """
     got = f"a {colorizer.model.method.target} in {colorizer.space}"
     require(colorizer.is_distribution and colorizer.space == "lab", "colorizer", "a classification in lab", got)
     require(groups >= 1, "groups", "a number >= 1", groups)
-    parts = []
-    for name, image in zip(bank.test.names, bank.test.images, strict=True):
+    parts, test = [], bank.test
+    some = slice(None, None, -(-len(test) // (most or len(test))))
+    for name, image in zip(test.names[some], test.images[some], strict=True):
         lightness, chroma = split(to_tensor(image)[None].to(colorizer.device))
         prediction = colorizer.predict(lightness)  # (1, Q, h, w)
         truth = F.interpolate(chroma, prediction.shape[-2:], mode="area")
@@ -72,7 +78,7 @@ def by_confidence(colorizer: Colorizer, bank: ImageBank, kind: str = "top", grou
     pixels = pd.concat(parts, ignore_index=True)
     rank = pixels["confidence"].rank(method="first") - 1  # ties keep their order
     pixels["group"] = (rank * groups // len(pixels)).astype(int) + 1
-    whole = pd.MultiIndex.from_product([bank.test.names, range(1, groups + 1)], names=["image", "group"])
+    whole = pd.MultiIndex.from_product([test.names[some], range(1, groups + 1)], names=["image", "group"])
     return pixels.groupby(["image", "group"]).sum().reindex(whole, fill_value=0).reset_index()
 
 
@@ -109,6 +115,17 @@ class HintColorizer(Colorizer):
             hints[rows, columns] = True
             chroma.append(diffuse(guide, torch.from_numpy(given).to(guide.device), torch.from_numpy(hints)))
         return merge(lightness, F.interpolate(torch.stack(chroma), size, mode="bilinear"), self.space)
+
+
+def scored(
+    colorizer: Colorizer, bank: ImageBank, shares: Sequence[float], kind: str = "top", most: int | None = None
+) -> pd.DataFrame:
+    """`evaluate` of grey, the annealed mean and hints of each of `shares`, in words in the column ``decoding``."""
+    decoders: dict[str, ColorizerLike] = {"gray": Gray(), "annealed mean": colorizer}
+    for share in shares:
+        decoders[f"{share:.0%} hints"] = HintColorizer(colorizer.model, colorizer.size, share=share, kind=kind)
+    found = {name: evaluate(decoder, bank, most=most) for name, decoder in decoders.items()}
+    return pd.concat(found, names=["decoding"]).reset_index()
 
 
 def diffuse(lightness: torch.Tensor, chroma: torch.Tensor, hints: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ Colours that fit make the first, trained on ImageNet, see what it sees in the tr
 the human trial, but sees other things than people do: it stands beside the trial, never in its place.
 """
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,20 +14,18 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy import prior
-from colorstudy._checks import extra, require, require_choice
+from colorstudy._checks import extra, require
+from colorstudy.color import merge, split, to_tensor
+from colorstudy.data import ImageBank
 from colorstudy.networks import Trunk, lite0
-from colorstudy.study.intervals import paired
+from colorstudy.study import grid
+from colorstudy.study.run import Run
 
 with extra("study"):
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import Pipeline, make_pipeline
     from sklearn.preprocessing import StandardScaler
-
-NORMALISATIONS = {  # the two published scalings, mean and deviation, of the pixels that EfficientNet-Lite0 takes
-    "centred": ([127 / 255] * 3, [128 / 255] * 3),  # (x - 127) / 128, of its authors' code for TPUs
-    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),  # in the package that holds the converted weights
-}
 
 
 @lru_cache
@@ -38,15 +37,13 @@ def classes() -> tuple[str, ...]:
 class Recognizer:
     """EfficientNet-Lite0 with its ImageNet weights: pictures in, probabilities of `classes` out."""
 
-    def __init__(self, normalisation: str = "centred") -> None:
-        require_choice(normalisation, NORMALISATIONS, "normalisation")
+    def __init__(self) -> None:
         self.network = lite0().requires_grad_(False).eval()
-        self.mean, self.std = (torch.tensor(rgb).view(1, 3, 1, 1) for rgb in NORMALISATIONS[normalisation])
 
     @torch.inference_mode()
     def probabilities(self, images: prior.Pictures) -> torch.Tensor:
-        """(N, 1000) of `images`, resized to 224 x 224 pixels as in its training."""
-        scaled = ((_resized(rgb, 224) - self.mean) / self.std for rgb in prior.batches(images))
+        """(N, 1000) of `images`, resized to 224 x 224 pixels as in its training, and scaled as in its authors' code."""
+        scaled = ((_resized(rgb, 224) - 127 / 255) * (255 / 128) for rgb in prior.batches(images))
         return torch.cat([self.network(batch).softmax(1) for batch in scaled])
 
 
@@ -69,8 +66,7 @@ def recognition(of_truth: torch.Tensor, of_colored: torch.Tensor) -> pd.DataFram
 class ColorFeatures:
     """The mean of each of the 192 channels that EfficientNet-Lite0 has at its four resolutions from 1/2 to 1/16.
 
-    Colours and their edges in the first, parts of things in the last; few enough for a covariance of some hundred
-    pictures. They are not Inception's, so a distance between them is no FID.
+    Colours and their edges in the first, parts of things in the last.
     """
 
     def __init__(self) -> None:
@@ -101,52 +97,49 @@ def two_alternative(true: torch.Tensor, colored: torch.Tensor, names: list[str],
     return pd.DataFrame({"image": names, "found": (np.sign(scores[:n] - scores[n:]) + 1) / 2})
 
 
-def frechet_distance(true: torch.Tensor, colored: torch.Tensor) -> float:
-    """Distance of the Gaussians fitted to two sets of features (N, D): Heusel et al. 2017.
+def semantics(runs: Sequence[Run], bank: ImageBank, most: int) -> pd.DataFrame:
+    """`recognition` of `most` test pictures as `runs` colour them, and ``shift``: how much surer than of the truth."""
+    names, true = _shown(bank.test, most)
+    network, parts = Recognizer(), []
+    truth = network.probabilities(true)
+    for method, seed, colored in _painted(runs, bank, true):
+        parts.append(recognition(truth, network.probabilities(colored)).assign(image=names, method=method, seed=seed))
+    table = pd.concat(parts, ignore_index=True)
+    return table.assign(shift=table["confidence"] - table["confidence_true"])
 
-    |m - n|^2 + tr(A + B - 2 (A B)^1/2) of means m, n and covariances A, B. It is biased upward where pictures are few,
-    so compare sets of one size only.
+
+def observed(runs: Sequence[Run], bank: ImageBank, most: int, *, folds: int = 5, coarse: int = 5) -> pd.DataFrame:
+    """`two_alternative` of `most` test pictures as `runs` colour them: ``found`` against the truth.
+
+    And ``found_coarse`` against the control, "coarse truth": true colours averaged over squares of `coarse` pixels and
+    enlarged again, as those of networks are.
     """
-    a, b = true.T.double().cov(), colored.T.double().cov()  # (D, D)
-    means = (true.double().mean(0) - colored.double().mean(0)).square().sum()
-    roots = torch.linalg.eigvals(a @ b).sqrt().real  # whose sum is the trace of the root
-    return max(0.0, (means + a.trace() + b.trace() - 2 * roots.sum()).item())
+    names, true = _shown(bank.test, most)
+    network, folds = ColorFeatures(), min(folds, len(names))
+    lightness, chroma = split(true)
+    blurred = F.interpolate(F.avg_pool2d(chroma, coarse), true.shape[-2:], mode="bilinear")
+    looks = [("coarse truth", 0, merge(lightness, blurred)), *_painted(runs, bank, true)]
+    real, control = network.of(true), network.of(looks[0][2])
+    parts = []
+    for method, seed, look in looks:
+        features = network.of(look)
+        found = two_alternative(real, features, names, folds=folds).assign(method=method, seed=seed)
+        parts.append(found.assign(found_coarse=two_alternative(control, features, names, folds=folds)["found"]))
+    return pd.concat(parts, ignore_index=True)
 
 
-def frechet_interval(true: torch.Tensor, colored: list[torch.Tensor], samples: int = 200) -> tuple[float, float, float]:
-    """`frechet_distance`, corrected for its bias, with a 95 % interval over pictures and seeds: estimate, low and high.
-
-    `true` (N, D) are features of pictures, `colored` those of their colourings by each seed. Few pictures make the
-    distance too large, a resample, which repeats some, once more by about as much: the estimate is twice the mean
-    distance minus the mean of the resamples, as in the basic bootstrap.
-    """
-    rng = np.random.default_rng(0)
-    found = float(np.mean([frechet_distance(true, part) for part in colored]))
-    draws = ((rng.integers(len(true), size=len(true)), rng.integers(len(colored))) for _ in range(samples))
-    resampled = [frechet_distance(true[rows], colored[run][rows]) for rows, run in draws]
-    corrected, low, high = (2 * found - x for x in (np.mean(resampled), *np.quantile(resampled, [0.975, 0.025])))
-    return corrected, low, high
+def _shown(bank: ImageBank, most: int) -> tuple[list[str], torch.Tensor]:
+    """The names of at most `most` pictures of a bank, evenly spaced, and the pictures (N, 3, H, W)."""
+    chosen = np.unique(np.linspace(0, len(bank) - 1, min(most, len(bank))).round().astype(int))
+    return [bank.names[i] for i in chosen], to_tensor(bank.images[chosen])
 
 
-def probe(train: torch.Tensor, labels: list[str], test: torch.Tensor) -> np.ndarray:
-    """The labels of features `test` (N, D) by a linear classifier fitted to features `train` with their `labels`."""
-    return _classifier(0.1).fit(train.double().numpy(), labels).predict(test.double().numpy())
-
-
-def helped_and_hurt(table: pd.DataFrame, against: pd.DataFrame) -> pd.DataFrame:
-    """By what the classifier sees in the truth: how much surer of it a colouring makes it than another.
-
-    Both tables are as of `recognition`, with columns ``image`` and ``seed``. A row for every class of two pictures or
-    more, the most helped first, with ``shift`` (mean difference of ``confidence``), and its 95 % ``low`` and ``high``.
-    """
-    rows = []
-    for label, part in table.groupby("label"):
-        if part["image"].nunique() >= 2:
-            other = against[against["image"].isin(part["image"])]
-            found = paired(part, other, {"confidence": ("confidence", None)}).iloc[0]
-            rows.append([label, *found[["images", "seeds", "mean", "low", "high"]]])
-    shifts = pd.DataFrame(rows, columns=["label", "pictures", "seeds", "shift", "low", "high"])
-    return shifts.sort_values("shift", ascending=False, ignore_index=True)
+def _painted(runs: Sequence[Run], bank: ImageBank, images: torch.Tensor) -> Iterator[tuple[str, int, torch.Tensor]]:
+    """Method and seed of each run, and `images` (N, 3, H, W) as it colours them, in steps of 1 / 255."""
+    for run in runs:
+        painter = grid.colorizer_of(run, bank)
+        colored = torch.cat([painter.colorize(batch) for batch in images.split(16)])
+        yield run.method, run.seed, (colored * 255).round() / 255
 
 
 def _classifier(strength: float) -> Pipeline:

@@ -4,7 +4,9 @@ With p the distribution of the colour of a kind of object, squared error is leas
 itself, and cross-entropy with class weights w for a distribution proportional to w p (`world.Kind`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,9 +14,11 @@ import torch
 import torch.nn.functional as F
 
 from colorstudy import prior
+from colorstudy.bins import ColorBins
 from colorstudy.color import split
 from colorstudy.colorize import Colorizer
-from colorstudy.experiments.world import GROUND, KINDS
+from colorstudy.experiments.world import GROUND, KINDS, pictures
+from colorstudy.study.run import Run
 
 _MARGIN = 2  # pixels around a cell that must show the same object
 
@@ -59,3 +63,64 @@ def errors(objects: pd.DataFrame, values: torch.Tensor, expected: list[torch.Ten
     difference = values - torch.stack(expected).cpu()[objects["kind"].tolist()]
     error = difference.norm(dim=1) if values.shape[1] == 2 else difference.abs().sum(1) / 2
     return objects.assign(kind=[KINDS[k].name for k in objects["kind"]], error=error.numpy())
+
+
+def predictions(
+    bins: ColorBins, weights: torch.Tensor
+) -> dict[str, tuple[str, Callable[..., Any], list[torch.Tensor]]]:
+    """Six predictions: of what "l2", "class" or "full" is, how a colorizer reads it, and the answer for each kind."""
+    w = weights[:, None, None]
+    p, wp = ([kind.distribution(bins, some) for kind in KINDS] for some in (None, weights))
+    mean, mode = [kind.mean for kind in KINDS], [bins.centers[q.argmax()] for q in p]
+    return {
+        "l2 gives the mean": ("l2", lambda c, out: c.decode(out), mean),
+        "class gives p": ("class", lambda c, out: out, p),
+        "full gives w p": ("full", lambda c, out: out, wp),
+        "class, rebalanced when decoding, gives w p": ("class", lambda c, out: F.normalize(w * out, p=1, dim=1), wp),
+        "class at T = 1 gives the mean": ("class", lambda c, out: c.decoding(temperature=1).decode(out), mean),
+        "class at T = 0.02 gives the mode": ("class", lambda c, out: c.decoding(temperature=0.02).decode(out), mode),
+    }
+
+
+def measure(arms: Mapping[str, Sequence[Run]], size: int, count: int) -> pd.DataFrame:
+    """`errors` of the `predictions` for every object of `count` pictures of `size` pixels that no network has seen.
+
+    `arms` are runs of l2, class and full, and have names. A row for each ``arm``, ``prediction``, ``steps``, ``seed``
+    and object, with what it is given, ``a`` and ``b``, if that is a colour.
+    """
+    images, kinds = pictures(size, count, seed=1)  # those to train on have seed 0
+    parts = []
+    for arm, runs in arms.items():
+        networks = {}
+        for run in runs:
+            model = run.colorizer().model
+            plain = "class" if model.method.lam == 1 else "full"  # lambda 1 is no rebalancing
+            name = "l2" if model.method.target == "regression" else plain
+            networks[name, run.config["steps"], run.seed] = Colorizer(model, size)
+        target: Any = next(c for (name, *_), c in networks.items() if name == "full").model.target
+        asked = predictions(target.bins, target.weights)
+        for prediction, (whose, read, expected) in asked.items():
+            for (name, steps, seed), colorizer in networks.items():
+                if name == whose:
+                    objects, said = answers(colorizer, images, kinds, partial(read, colorizer))
+                    about = {"arm": arm, "prediction": prediction, "steps": steps, "seed": seed}
+                    about |= dict(zip("ab", said.T.numpy())) if said.shape[1] == 2 else {}
+                    parts.append(errors(objects, said, expected).assign(**about))
+    return pd.concat(parts, ignore_index=True)
+
+
+def apart(images: np.ndarray) -> pd.DataFrame:
+    """How far, by theory, weights when decoding lead from weights in training, in total variation, for each kind.
+
+    The weights are those of uint8 `images` (N, S, S, 3): with targets of one neighbour, where it is 0; of five; and of
+    five with a smoothed prior, as Zhang et al. 2016 have it.
+    """
+    bins = ColorBins.in_gamut()
+    counts = prior.count(images, bins)
+    table = pd.DataFrame({"kind": [kind.name for kind in KINDS]})
+    for name, p, k in [("one-hot", counts, 1), ("soft", counts, 5), ("soft, smoothed", prior.smooth(counts, bins), 5)]:
+        w = prior.rebalancing_weights(p).float()
+        decoded = [kind.distribution(bins, neighbors=k) * w for kind in KINDS]
+        trained = [kind.distribution(bins, w, k) for kind in KINDS]
+        table[name] = [(a - b / b.sum()).abs().sum().item() / 2 for a, b in zip(trained, decoded)]
+    return table

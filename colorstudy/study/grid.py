@@ -215,6 +215,12 @@ def answer(*sentences: str) -> Markdown:
     return Markdown(" ".join(sentences))
 
 
+def of_runs(runs: Iterable[Run], data: Any, measure: Callable[[Any, Any], pd.DataFrame]) -> pd.DataFrame:
+    """What `measure` finds of the colorizer of each run and `data`, a bank, in a table with ``method`` and ``seed``."""
+    found = ((run, measure(colorizer_of(run, data), data)) for run in runs)
+    return pd.concat([part.assign(method=run.method, seed=run.seed) for run, part in found], ignore_index=True)
+
+
 def record(results: str | Path, notebook: str, **answer: Any) -> Path:
     """Write what a notebook answers, and where that comes from: its last call, as the file says that it ended well."""
     path = Path(results) / "records" / f"{notebook}.json"

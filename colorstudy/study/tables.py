@@ -181,6 +181,18 @@ def show(table: DataFrame, digits: int = 3) -> HTML:
     return HTML(table.to_html(index=False, border=0, float_format=number, na_rep=""))
 
 
+def told(differences: DataFrame, digits: int = 3) -> str:
+    """Each row of `paired_table` as a sentence, on a line, that says its verdict and how large the difference is."""
+    said = []
+    for row in differences.to_dict("records"):
+        first, second = row["difference"].split(" - ")
+        apart = f"{first} is {row['verdict']} than {second}"
+        words = f"{first} and {second} cannot be told apart" if row["verdict"] == "undecided" else apart
+        size = with_interval(row["mean"], row["low"], row["high"], f"+.{digits}f")
+        said.append(f"{LABELS.get(row['score'], row['score'])}: {words}, {size}.")
+    return "\n".join(said)
+
+
 def save(table: DataFrame, path: str | Path) -> Path:
     """Write `table` as ``<path>.csv`` and ``.md`` (`path` without suffix); return the CSV."""
     path = Path(path)

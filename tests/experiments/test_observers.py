@@ -1,14 +1,15 @@
 """Machine observers: what they say of pictures and features whose truth is known."""
 
+from types import SimpleNamespace
+
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from colorstudy.data import photos
 from colorstudy.experiments import observers
-from colorstudy.study.evaluation import gray
+from colorstudy.study.evaluation import Gray, gray
+from colorstudy.study.run import run_at
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,6 @@ def test_the_recognizer_names_what_is_in_a_photograph(photographs):
     named = [observers.classes()[i] for i in p.argmax(1)]
     assert named[0] in ("tabby", "tiger cat", "Egyptian cat") and named[1:] == ["espresso", "church"]
     assert len(set(observers.classes())) == 1000
-    with pytest.raises(ValueError, match=r"^normalisation: expected one of \['centred', 'imagenet'\], got 'other'"):
-        observers.Recognizer("other")
 
 
 def test_recognition_compares_with_the_truth():
@@ -73,39 +72,6 @@ class TestTwoAlternative:
             observers.two_alternative(true, colored[1:], names)
 
 
-def test_frechet_distance_has_the_closed_form():
-    """Of Gaussians with one covariance: the squared distance of their means; scaled by 2: the trace of one."""
-    rng = np.random.default_rng(1)
-    true = torch.from_numpy(rng.standard_normal((500, 4)))
-    shifted = true + torch.tensor([1.0, 2.0, 0.0, 0.0])
-    assert observers.frechet_distance(true, shifted) == pytest.approx(5.0, rel=1e-3)
-    assert observers.frechet_distance(true, true) == pytest.approx(0, abs=1e-6)
-    trace = torch.cov(true.T).trace().item() + (true.mean(0) ** 2).sum().item()
-    assert observers.frechet_distance(true, 2 * true) == pytest.approx(trace, rel=1e-3)
-    found, low, high = observers.frechet_interval(true, [shifted], samples=20)
-    assert (found, low, high) == pytest.approx((5.0, 5.0, 5.0), rel=1e-3)
-
-
-def test_frechet_distance_is_that_of_torchmetrics():
-    rng = np.random.default_rng(2)
-    true, other = (torch.from_numpy(rng.standard_normal((60, 8)) @ rng.standard_normal((8, 8))) for _ in range(2))
-    given = torch.nn.Identity()  # the features are there already, where torchmetrics asks for a network
-    given.num_features = 8
-    metric = FrechetInceptionDistance(given)
-    metric.update(true, real=True)
-    metric.update(other, real=False)
-    assert observers.frechet_distance(true, other) == pytest.approx(metric.compute().item(), rel=1e-9)
-
-
-def test_the_frechet_interval_is_corrected_for_few_pictures():
-    """Two samples of one distribution: the plain distance is far from 0, the corrected one is near it."""
-    rng = np.random.default_rng(4)
-    true, other = (torch.from_numpy(rng.standard_normal((120, 20))) for _ in range(2))
-    plain = observers.frechet_distance(true, other)
-    found, low, high = observers.frechet_interval(true, [other], samples=60)
-    assert plain > 1 and abs(found) < plain / 2 and low < found < high
-
-
 def test_color_features_see_colour(photographs):
     network = observers.ColorFeatures()
     images = np.stack([*photographs.values()])
@@ -114,20 +80,23 @@ def test_color_features_see_colour(photographs):
     assert not any(p.requires_grad for p in network.trunk.parameters())
 
 
-def test_a_probe_learns_labels():
-    rng = np.random.default_rng(2)
-    centers = {"a": 0.0, "b": 6.0}
-    labels = ["a", "b"] * 20
-    features = torch.from_numpy(rng.standard_normal((40, 3)) + np.array([[centers[x]] for x in labels]))
-    assert (observers.probe(features[:20], labels[:20], features[20:]) == labels[20:]).all()
+class TestRuns:
+    """Of two colorizers, of which one knows the truth, the observers must say which."""
 
+    @pytest.fixture
+    def runs(self, tmp_path, monkeypatch):
+        made = {name: run_at(tmp_path, name, 0) for name in ("gray", "knowing")}
+        known = SimpleNamespace(colorize=lambda images: images)
+        monkeypatch.setattr(observers.grid, "colorizer_of", lambda run, bank: Gray() if run.method == "gray" else known)
+        return [*made.values()]
 
-def test_classes_helped_and_hurt():
-    images = [f"{i}" for i in range(6)]
-    labels = ["cat", "cat", "dog", "dog", "dog", "rare"]
-    before = pd.DataFrame({"image": images, "seed": 0, "label": labels, "confidence": 0.5})
-    after = before.assign(confidence=[0.7, 0.8, 0.2, 0.3, 0.1, 0.9])
-    table = observers.helped_and_hurt(after, before)
-    assert table["label"].tolist() == ["cat", "dog"] and table["pictures"].tolist() == [2, 3]
-    assert table["shift"].tolist() == pytest.approx([0.25, -0.3])
-    assert observers.helped_and_hurt(after[5:], before[5:]).empty
+    def test_what_a_recognizer_sees(self, runs):
+        table = observers.semantics(runs, photos(size=64), 4)
+        means = table.groupby("method")[["top1", "top5", "shift"]].mean()
+        assert table.groupby("method").size().to_dict() == {"gray": 4, "knowing": 4}
+        assert means.loc["knowing"].tolist() == [1, 1, 0] and means.loc["gray", "shift"] != 0
+
+    def test_what_an_observer_finds(self, runs):
+        table = observers.observed(runs, photos(size=64), 8, folds=2).set_index("method")
+        assert (table.loc["knowing", "found"] == 0.5).all() and (table.loc["coarse truth", "found_coarse"] == 0.5).all()
+        assert table["image"].nunique() == 8 and len(table) == 24

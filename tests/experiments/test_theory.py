@@ -1,5 +1,7 @@
 """A network that answers what theory says has no error; one that answers something else has the error of that."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,7 @@ class Knowing(nn.Module):
         self.cells, self.answers, self.seen = theory.interior(kinds, 4), answers, 0
 
     def forward(self, lightness):
+        self.seen %= len(self.cells)  # it may be asked again
         cells = self.cells[self.seen : self.seen + len(lightness)]
         self.seen += len(lightness)
         table = torch.stack([*self.answers, torch.zeros_like(self.answers[0])])  # the last is the ground's
@@ -107,3 +110,34 @@ def test_objects_are_found_in_their_quarter(drawn):
         picture, quarter = map(int, name.split("-"))
         top, left = 32 * (quarter // 2), 32 * (quarter % 2)
         assert set(np.unique(kinds[picture, top : top + 32, left : left + 32])) <= {GROUND, kind}
+
+
+def test_a_network_that_knows_the_theory_has_no_error_in_any_row():
+    """`measure` of three networks that answer as they should, and of an l2 that is off by (3, 4)."""
+    _, kinds = pictures(64, 12, seed=1)
+    bins, weights = ColorBins.in_gamut(), torch.linspace(0.2, 3, 313)
+    log_p, log_wp = ([(k.distribution(bins, w) + 1e-12).log() for k in KINDS] for w in (None, weights))
+    means = [kind.mean / 110 for kind in KINDS]
+    off = [(kind.mean + torch.tensor([3.0, 4.0])) / 110 for kind in KINDS]
+    classification = Classification(bins, weights)
+    made = {"l2": (Regression(), means), "class": (classification, log_p), "full": (classification, log_wp)}
+
+    def run(name, target, answers):
+        colorizer = knowing(target, kinds, answers)
+        colorizer.model.method = METHODS[name]
+        return SimpleNamespace(colorizer=lambda: colorizer, config={"steps": 5}, seed=0)
+
+    right = [run(name, *parts) for name, parts in made.items()]
+    wrong = [run("l2", Regression(), off), *right[1:]]
+    table = theory.measure({"right": right, "wrong": wrong}, 64, 12)
+    worst = table.groupby(["arm", "prediction"])["error"].max().unstack("arm")
+    assert len(worst) == 6 and worst["right"].max() < 0.11
+    assert worst.loc["l2 gives the mean", "wrong"] == pytest.approx(5, abs=1e-3)
+    assert table.loc[table["prediction"] == "l2 gives the mean", ["a", "b"]].notna().all(axis=None)
+    assert table.loc[table["prediction"] == "class gives p", "a"].isna().all()
+
+
+def test_weights_afterwards_and_in_training_agree_with_one_neighbour_alone():
+    images, _ = pictures(64, 40)
+    table = theory.apart(images).set_index("kind")
+    assert table["one-hot"].max() < 1e-5 and (table["soft"] > table["soft, smoothed"]).all()

@@ -106,3 +106,11 @@ def test_part_of_a_bank():
     for wrong in ([], ["nothing"]):
         with pytest.raises(ValueError, match=r"^names: expected some of the 20 pictures of world, got '?no"):
             bank.only(wrong)
+
+
+def test_many_pictures_are_the_first_ones_and_more():
+    """They are drawn a thousand at a time, which bounds memory: 60,000 at once would take gigabytes."""
+    some, more = pictures(32, 1000, 2), pictures(32, 1003, 2)
+    assert len(more[0]) == len(more[1]) == 1003
+    for few, many in zip(some, more):
+        assert (many[:1000] == few).all()

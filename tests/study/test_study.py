@@ -4,12 +4,13 @@ import json
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
 from colorstudy.methods import METHODS, Method
-from colorstudy.study import grid
+from colorstudy.study import grid, tables
 from colorstudy.study.profiles import load_profile, notebook_parameters, notebook_sources, run_at
 from colorstudy.study.run import Run
 from colorstudy.training import TrainConfig
@@ -405,6 +406,31 @@ def test_what_took_long_to_measure_is_measured_once_and_shown_with_the_same_digi
     with pytest.raises(ZeroDivisionError):
         grid.measured(tmp_path, "failed", lambda: 1 / 0)
     assert [path.name for path in (tmp_path / "measured").iterdir()] == ["shares.csv"]
+
+
+def test_of_runs_asks_each_colorizer_about_the_same(tmp_path):
+    bank = SimpleNamespace(train=SimpleNamespace(images="pictures"))
+    runs = [run_at(tmp_path, "gray", 0), run_at(tmp_path, "random", 3)]
+    asked = []
+
+    def measure(colorizer, data):
+        asked.append((type(colorizer).__name__, data))
+        return pd.DataFrame({"image": ["a", "b"]})
+
+    table = grid.of_runs(runs, bank, measure)
+    assert asked == [("Gray", bank), ("RandomColors", bank)]
+    assert table[["method", "seed", "image"]].to_numpy().tolist() == [
+        ["gray", 0, "a"], ["gray", 0, "b"], ["random", 3, "a"], ["random", 3, "b"],
+    ]  # fmt: skip
+
+
+def test_differences_in_words():
+    columns = ["difference", "score", "mean", "low", "high", "verdict"]
+    rows = [["full - gray", "auc", -0.04, -0.05, -0.03, "lower"], ["a - b", "own", 0.1, -0.1, 0.3, "undecided"]]
+    assert tables.told(pd.DataFrame(rows, columns=columns), 2).splitlines() == [
+        "AuC: full is lower than gray, -0.04 [-0.05, -0.03].",
+        "own: a and b cannot be told apart, +0.10 [-0.10, +0.30].",
+    ]
 
 
 def test_scores_needs_runs(tmp_path):

@@ -1,0 +1,44 @@
+"""What a network gains and loses by seeing more kinds of scenes, in equal numbers of pictures and steps."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from colorstudy.colorize import Colorizer
+from colorstudy.data import ImageBank
+from colorstudy.methods import Method
+from colorstudy.study.evaluation import evaluate
+from colorstudy.study.profiles import run_at
+from colorstudy.training import TrainConfig, fit
+
+
+def variety(
+    results: str | Path, methods: Sequence[Method], bank: ImageBank, far: ImageBank, *, counts: Sequence[int],
+    seeds: Sequence[int], pictures: int, most: int, training: dict[str, Any],
+) -> pd.DataFrame:  # fmt: skip
+    """Scores of `methods` trained on `pictures` of the first 1, 2, ... (`counts`) folders of `bank`, resumable.
+
+    Each of the `seeds` starts at a folder of its own and adds the next ones. Columns ``method``, ``seed``, ``folders``,
+    ``domain`` and those of `evaluate`, of at most `most` test pictures of each domain: "home", the folder that the seed
+    starts at; "away", the one that it would add last; "far", the bank of that name.
+    """
+    classes, parts = sorted({name.split("/")[0] for name in bank.names}), []
+    train, test = (
+        {c: [name for name in part.names if name.split("/")[0] == c] for c in classes}
+        for part in (bank.train, bank.test)
+    )
+    for seed in seeds:
+        order = [classes[(seed * 2 + i) % len(classes)] for i in range(len(classes))]
+        domains = {d: bank.only(test[c][:most]) for d, c in (("home", order[0]), ("away", order[-1]))} | {"far": far}
+        for count in counts:
+            shares = [pictures // count + (i < pictures % count) for i in range(count)]
+            shown = bank.only([name for c, share in zip(order, shares) for name in train[c][:share]])
+            for method in methods:
+                run = run_at(results, f"variety-{method.name}-{count}", seed).path
+                fit(method, shown, TrainConfig(seed=seed, **training), run, overwrite=True)
+                for domain, asked in domains.items():
+                    scores = evaluate(Colorizer.load(run), asked).reset_index()
+                    parts.append(scores.assign(method=method.name, seed=seed, folders=count, domain=domain))
+    return pd.concat(parts, ignore_index=True)
