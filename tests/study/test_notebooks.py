@@ -15,7 +15,6 @@ from colorstudy.study.profiles import load_profile, notebook_parameters
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]-*.ipynb"))
-PAPER = ROOT / "notebooks" / "paper.ipynb"  # asks and answers nothing by itself; see test_paper.py
 pytestmark = pytest.mark.skipif(not NOTEBOOKS, reason="runs in a checkout, where the notebooks are")
 
 
@@ -38,7 +37,7 @@ class TestQuestion:
         assert headings[-1] == "## Answer"
 
 
-@pytest.mark.parametrize("notebook", [*NOTEBOOKS, PAPER], ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
 class TestShape:
     def test_parameters_are_annotated_and_come_first(self, notebook):
         first = cells(notebook, "code")[0]
@@ -89,7 +88,7 @@ def test_every_notebook_runs_with_its_defaults(copy):
     command += ["-p", "no:cacheprovider", "-q", "notebooks"]
     done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    count = sum(len(cells(notebook, "code")) for notebook in [*NOTEBOOKS, PAPER])
+    count = sum(len(cells(notebook, "code")) for notebook in NOTEBOOKS)
     assert f"{count} passed" in done.stdout
     assert (copy / "results" / "tiny" / "tables" / "main.csv").exists()
     assert list((copy / "results" / "tiny" / "figures").glob("systems.*"))
