@@ -275,13 +275,14 @@ def tally(profile: str, table: str, column: str) -> str:
     return gap(f"{table}, {profile}") if found is None else f"{int(found[column].sum())} of {len(found)}"
 
 
-def worst(profile: str, table: str) -> str:
-    """The row whose error is the largest share of its tolerance, in words."""
+def worst(profile: str, table: str) -> tuple[dict[str, str], str]:
+    """The row whose error is the largest share of its tolerance: what it is of, and that in words with the error."""
     found = frame(profile, table)
     if found is None:
-        return gap(f"{table}, {profile}")
+        return {"kind": "any"}, gap(f"{table}, {profile}")
     row = found.loc[(found["error"] / found["tolerance"]).idxmax()]
-    return f"“{row['prediction']}” for {row['kind']}s, {row['error']:.3f} against {row['tolerance']:g}"
+    said = f"“{row['prediction']}” for {row['kind']}s, {row['error']:.3f} against {row['tolerance']:g}"
+    return {name: row[name] for name in ("prediction", "kind")}, said
 
 
 def ledger(*names: str) -> str:
