@@ -17,6 +17,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of the paper's kerne
 
 from colorstudy import __version__ as release  # noqa: E402
 
+sys.modules["colorstudy.__main__"] = None  # which autosummary would run
+
 project, author, copyright = "colorstudy", "The colorstudy authors", "The colorstudy authors, MIT licence"
 extensions = ["myst_nb", "sphinxcontrib.bibtex"]
 exclude_patterns = [".*", "build", "results", "tests", "profiles", "data", "docs/_*"]
@@ -74,10 +76,14 @@ def mathml(writer, node):
 
 
 def escaped(app, kind, name, found, options, lines):
-    """a*, L* and |x| of docstrings are no markup; the layout of a module's files in columns is literal."""
-    lines[:] = [re.sub(r"(?<![\w*`])(\w{1,2})\*(?![\w`])", r"\1\\*", line.replace("|", r"\|")) for line in lines]
-    if kind == "module" and any(re.match(r"\S+( \S+)?  +\S", line) for line in lines):
-        lines[:] = [f"| {line}" if re.match(r"\S+( \S+)?  +\S", line) else line for line in lines]
+    """In docstrings a*, Y'UV and |x| are no markup, and what a module sets in columns is literal."""
+    text = re.sub(r"(?<![\w*`])(\w{1,2})\*(?![\w`])", r"\1\\*", "\n".join(lines).replace("|", r"\|"))
+    text = re.sub(r"(?<=[( ])\*(?=\w*[,)])", r"\\*", text)
+    parts = text.split("\n\n")
+    for i, part in enumerate(parts):
+        if kind == "module" and sum("  " in line.strip() for line in part.splitlines()) > 1:
+            parts[i] = "::\n\n" + "\n".join(f"    {line}" for line in part.splitlines())
+    lines[:] = "\n\n".join(parts).splitlines()
 
 
 def setup(app):
