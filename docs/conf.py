@@ -87,5 +87,6 @@ def escaped(app, kind, name, found, options, lines):
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", escaped)
+    if not app.tags.has("paper"):
+        app.connect("autodoc-process-docstring", escaped)
     app.add_html_math_renderer("mathml", inline_renderers=(mathml, None), block_renderers=(mathml, None))
