@@ -1,7 +1,7 @@
 """The fronts of the paper out of the domain: `python docs/decodings.py results/photos16k kodak bsds300`.
 
-Of every run there whose model is there, a classification, the pictures of each set at every strength and temperature that
-the profile decodes validation pictures at: runs/<run>/decodings-<set>.csv. Minutes a run and core.
+Of every run there that is a classification and has its model, the pictures of each set at every strength and
+temperature at which the profile decodes validation pictures: runs/<run>/decodings-<set>.csv. Minutes a run and core.
 """
 
 import sys
@@ -23,12 +23,16 @@ def main(results: Path, sets: list[str]) -> None:
         colorizer = run.colorizer()
         for name in sets if colorizer.is_distribution else []:
             bank, target = load(name, size=settings["size"]), run.path / f"decodings-{name}.csv"
-            tried = {(s, t): evaluate(colorizer.decoding(rebalance=s, temperature=t), bank)
-                     for s in settings["strengths"] for t in settings["temperatures"] if not target.exists()}  # fmt: skip
-            if tried:
-                with replacing(target) as temporary:
-                    pd.concat(tried, names=["s", "T"]).to_csv(temporary, float_format="%.8g")
-                print(target, flush=True)
+            if target.exists():
+                continue
+            tried = {
+                (s, t): evaluate(colorizer.decoding(rebalance=s, temperature=t), bank)
+                for s in settings["strengths"]
+                for t in settings["temperatures"]
+            }
+            with replacing(target) as temporary:
+                pd.concat(tried, names=["s", "T"]).to_csv(temporary, float_format="%.8g")
+            print(target, flush=True)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ def claim(sentence: str, holds: bool | None, *otherwise: tuple[str, bool | None]
             return text
     if any(truth is None for _, truth in cases):
         return gap(f"the runs that decide whether “{sentence}”")
-    raise Reversed(f"the results do not bear out {' or '.join(repr(text) for text, _ in cases)}: write another sentence")
+    raise Reversed(
+        f"the results do not bear out {' or '.join(repr(text) for text, _ in cases)}: write another sentence"
+    )
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,11 @@ def complete(profile: str, *methods: str) -> bool:
 
 def _known(*tables: pd.DataFrame) -> dict[str, Any]:
     """The set-level scores whose columns all of `tables` have."""
-    return {} if any(t.empty for t in tables) else {n: k for n, k in SCORES.items() if all(n in scores_in(t) for t in tables)}
+    return (
+        {}
+        if any(t.empty for t in tables)
+        else {n: k for n, k in SCORES.items() if all(n in scores_in(t) for t in tables)}
+    )
 
 
 @cache
@@ -176,7 +182,10 @@ def scores_table(profile: str, names: Sequence[str], table: str = "images", perc
     heads = [f"{LABELS[name]} (%)" if name.startswith(percent) else LABELS[name] for name in names]
     lines = [["method", "seeds", *heads], ["---"] * 2 + ["---:"] * len(names)]
     for method in plan(profile).methods:
-        seeds, wanted = rows(profile, method, table)["seed"].nunique(), 1 if method == "gray" else len(plan(profile).seeds)
+        seeds, wanted = (
+            rows(profile, method, table)["seed"].nunique(),
+            1 if method == "gray" else len(plan(profile).seeds),
+        )
         cells = [score(profile, method, name, table) * (100 if name.startswith(percent) else 1) for name in names]
         shown = [f"{cell:.1f}" if name.startswith(percent) or cell.mean >= 5 else f"{cell:.2f}"
                  for name, cell in zip(names, cells)]  # fmt: skip
@@ -219,7 +228,7 @@ def trained_on(profile: str) -> str:
         return f"{sum(row['split'] == 'train' for row in rows):,}" if rows else {"photos": "44"}.get(source, "–")
 
 
-# --- tables and pictures that notebooks made ---------------------------------------------------------------------------
+# --- tables and pictures that notebooks made --------------------------------------------------------------------------
 
 
 def frame(profile: str, table: str) -> pd.DataFrame | None:
@@ -243,7 +252,13 @@ def pivot(profile: str, table: str, row: str, column: str, value: str) -> str:
         return markdown([[gap(f"{table}, {profile}")], ["---"]])
     found = found.pivot(index=row, columns=column, values=value).loc[found[row].unique()]
     heads = [row, *(f"{name} {column}" for name in found)]
-    return markdown([heads, ["---", *["---:"] * len(found.columns)], *([i, *(f"{x:.2g}" for x in r)] for i, *r in found.itertuples())])
+    return markdown(
+        [
+            heads,
+            ["---", *["---:"] * len(found.columns)],
+            *([i, *(f"{x:.2g}" for x in r)] for i, *r in found.itertuples()),
+        ]
+    )
 
 
 def cell(profile: str, table: str, column: str = "mean", **where: Any) -> Number:
@@ -334,7 +349,7 @@ def color(method: str) -> str:
 
 
 def gains(profile: str, tables: dict[str, str], name: str = "auc") -> plt.Figure:
-    """What each method has above grey, on each of `tables`: filled if pretrained; an interval over pictures and seeds."""
+    """What each method has above grey, on each of `tables`: filled if pretrained; intervals over pictures and seeds."""
     methods = [method for method in plan(profile).methods if method != "gray"]
     figure, axes = plt.subplots(1, len(tables), figsize=(9, 2.6), sharey=True, layout="constrained")
     for ax, (table, title) in zip(axes, tables.items()):
@@ -372,7 +387,7 @@ def front(table: pd.DataFrame, x: str = "chroma_ratio", y: str = "auc") -> pd.Da
 
 
 def fronts(profile: str, tables: dict[str, str], y: str = "auc", *, pairs=("", "pretrained-")) -> plt.Figure:
-    """Accuracy against chroma of every decoding of `class` and `full`, their fronts, and `full` as Zhang et al. decode."""
+    """Accuracy against chroma of every decoding of `class` and `full`, their fronts, and both at T = 0.38."""
     figure, axes = plt.subplots(1, len(tables), figsize=(9, 3.2), layout="constrained", squeeze=False)
     for ax, (name, title) in zip(axes[0], tables.items()):
         there = False
@@ -405,32 +420,48 @@ def five() -> list[str]:
     below, better = difference("landscapes", "full", "gray"), difference("landscapes", "class", "l2")
     rare, vivid = (difference("landscapes", "full", m, n) for m, n in (("class", "auc_rebalanced"), ("l2", "auc_tail")))
     grey, pictures = score("landscapes", "gray", "auc_rebalanced"), len(rows("landscapes", "gray", "images"))
-    dahl, cheng, l2 = (cell("systems", "systems-against-gray", difference=f"{m} - gray", score="auc")
-                       for m in ("dahl", "cheng", "l2"))  # fmt: skip
-    after, trained = (cell("systems", "posthoc-differences", difference=f"{m} - s = 0", score="colorfulness_ratio")
-                      for m in ("s = 1", "full"))  # fmt: skip
+    systems = (f"{method} - gray" for method in ("dahl", "cheng", "l2"))
+    dahl, cheng, l2 = (cell("systems", "systems-against-gray", difference=pair, score="auc") for pair in systems)
+    ways = (f"{way} - s = 0" for way in ("s = 1", "full"))
+    after, trained = (cell("systems", "posthoc-differences", difference=w, score="colorfulness_ratio") for w in ways)
     world = frame("quick", "world")
+    met = None if world is None else bool(world["met"].mean() > 0.9)
+    accuracy = (
+        f"**`full` is less accurate than grey.** On {pictures:,} unseen landscapes its colours are further from the "
+        f"truth than no colour at all, by {below * -AB:.1f} ab units."
+    )
+    target = (
+        f"**Classification beats regression, barely:** by {better * 100:.2f} points of AuC. Vivid pixels are another "
+        f"matter: there `full` is {vivid * 100:.1f} points above `l2`."
+    )
+    start = (
+        "**What a network has seen before counts more than its target.** Regressions on ImageNet features gain "
+        f"{dahl * 100:~.1f} and {cheng * 100:~.1f} points over grey; `l2` from scratch gains nothing beyond noise."
+    )
+    posthoc = (
+        "**Most of rebalancing needs no training.** Added when decoding, it raises colourfulness / truth by "
+        f"{after:.2f}; trained, by {trained:.2f}."
+    )
+    scored = (
+        f"**The usual score of rare colours decides little.** It rests on {grey.effective:.0f} of {pictures:,} "
+        "pictures in effect; whether weights raise it cannot be told. Where the optimum is known, networks reach it in "
+        f"{tally('quick', 'world', 'met')} cases."
+    )
     return [
-        claim(f"**`full` is less accurate than grey.** On {pictures:,} unseen landscapes its colours are further from the truth "
-              f"than no colour at all, by {below * -AB:.1f} ab units.", below.below()),
-        claim(f"**Classification beats regression, barely:** by {better * 100:.2f} points of AuC. Vivid pixels are another "
-              f"matter: there `full` is {vivid * 100:.1f} points above `l2`.", all_of(better.above(), vivid.above())),
-        claim(f"**What a network has seen before counts more than its target.** Regressions on ImageNet features gain "
-              f"{dahl * 100:~.1f} and {cheng * 100:~.1f} points over grey; `l2` from scratch gains nothing beyond noise.",
-              all_of(dahl.above(), cheng.above(), l2.spans())),
-        claim(f"**Most of rebalancing needs no training.** Added when decoding, it raises colourfulness / truth by "
-              f"{after:.2f}; trained, by {trained:.2f}.", all_of(after.above(), after.above(trained.mean / 2))),
-        claim(f"**The usual score of rare colours decides little.** It rests on {grey.effective:.0f} of {pictures:,} pictures in "
-              f"effect; whether weights raise it cannot be told. Where the optimum is known, networks reach it in "
-              f"{tally('quick', 'world', 'met')} cases.",
-              None if world is None else all_of(grey.effective < 100, rare.spans(), bool(world["met"].mean() > 0.9))),
-    ]  # fmt: skip
+        claim(accuracy, below.below()),
+        claim(target, all_of(better.above(), vivid.above())),
+        claim(start, all_of(dahl.above(), cheng.above(), l2.spans())),
+        claim(posthoc, all_of(after.above(), after.above(trained.mean / 2))),
+        claim(scored, all_of(met, grey.effective < 100, rare.spans())),
+    ]
 
 
 def in_readme(text: str) -> str:
     """The README with the findings between its marks."""
     head, mark, rest = text.partition("<!-- findings: python docs/findings.py -->\n")
-    return head + mark + "".join(f"{i}. {one}\n" for i, one in enumerate(five(), 1)) + rest[rest.index("<!-- end -->") :]
+    return (
+        head + mark + "".join(f"{i}. {one}\n" for i, one in enumerate(five(), 1)) + rest[rest.index("<!-- end -->") :]
+    )
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def test_it_is_short():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_link_leads_to_a_file(page):
-    for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)):
+    for link in re.findall(
+        r"\]\((?!https?:|#)([^)#\s]+)", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    ):
         assert (page.parent / link).exists(), link
 
 
@@ -77,7 +79,9 @@ def help_of(words, capsys):
 
 
 def test_the_first_command_colours_a_picture(tmp_path, monkeypatch):
-    (line,) = [line for line in "".join(blocks(README.read_text(encoding="utf-8"), "sh")).splitlines() if "colorize" in line]
+    (line,) = [
+        line for line in "".join(blocks(README.read_text(encoding="utf-8"), "sh")).splitlines() if "colorize" in line
+    ]
     from skimage import data, io
 
     io.imsave(tmp_path / "old-photo.jpg", data.chelsea()[:64, :96].mean(-1).astype("uint8"))

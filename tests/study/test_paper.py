@@ -1,4 +1,4 @@
-"""The paper and the site: numbers come from files, what is missing shows, and a sentence that is wrong stops the build."""
+"""The paper and the site: numbers come from files, what is missing shows, a sentence that is wrong stops the build."""
 
 import ast
 import os
@@ -112,16 +112,29 @@ class TestResults:
     def test_without_any_result_there_are_gaps(self, tmp_path, monkeypatch):
         monkeypatch.setattr(findings, "RESULTS", tmp_path)
         clear()
-        said = [findings.tally("own", "world", "met"), findings.worst("own", "world")[1], findings.covered(3),
-                findings.pivot("own", "t", "a", "b", "c"), findings.shown("own", "t", {"a": "b"}), findings.ledger("own"),
-                findings.provenance("own")]  # fmt: skip
+        said = [findings.tally("own", "world", "met"), findings.worst("own", "world")[1], findings.covered(3)]
+        said += [findings.pivot("own", "t", "a", "b", "c"), findings.shown("own", "t", {"a": "b"})]
+        said += [findings.ledger("own"), findings.provenance("own")]
         assert all("**[missing" in text for text in said), said
         assert findings.decoded("own", "class", "decodings").empty and findings.picture("own", "x.png").axes
 
 
 def built(folder, results, *options):
     environment = os.environ | {"COLORSTUDY_RESULTS": str(results), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-c", "docs", "-d", f"{folder}-trees", *options, ".", str(folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "-c",
+        "docs",
+        "-d",
+        f"{folder}-trees",
+        *options,
+        ".",
+        str(folder),
+    ]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
@@ -153,7 +166,9 @@ def test_the_site_is_built_without_a_warning_and_the_paper_in_it_is_whole(tmp_pa
                  "notebooks/05-compare", "docs/results"):  # fmt: skip
         html = (tmp_path / "site" / f"{page}.html").read_text(encoding="utf-8")
         assert not re.search(r"<(script|link|img)[^>]*(src|href)=.https?:", html), page  # no network
-    assert "colorstudy.bins.ColorBins.soft" in (tmp_path / "site/docs/api/colorstudy.bins.html").read_text(encoding="utf-8")
+    assert "colorstudy.bins.ColorBins.soft" in (tmp_path / "site/docs/api/colorstudy.bins.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_reversed_score_stops_the_paper_and_the_sentence_is_named(tmp_path, committed):
@@ -188,7 +203,7 @@ def test_what_the_cells_say_is_what_the_prose_asks_for():
 
 
 def test_no_result_is_typed():
-    """Prose with digits after a point, or in percent, would be a typed result; settings and thresholds are named here."""
+    """Prose with digits after a point, or in percent, would be a typed result; settings are named here."""
     _, prose = cells()
     prose = re.sub(r"\$\$?[^$]+\$\$?|`[^`]+`", "", prose[prose.index("## Abstract") :])
     allowed = {"1.5", "2.3", "0.02", "95 %", "80 %", "20 %", "25 %"}  # what scores, intervals and designs are
@@ -199,4 +214,6 @@ def test_the_api_page_names_the_public_names():
     import colorstudy
 
     text = (DOCS / "api.md").read_text(encoding="utf-8")
-    assert {path.rpartition(".")[2] for path in re.findall(r"^   ~([\w.]+)$", text, flags=re.MULTILINE)} == {*colorstudy.__all__}
+    assert {path.rpartition(".")[2] for path in re.findall(r"^   ~([\w.]+)$", text, flags=re.MULTILINE)} == {
+        *colorstudy.__all__
+    }
