@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import subprocess
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,7 @@ def test_the_first_command_colours_a_picture(tmp_path, monkeypatch):
 
 def test_its_findings_are_those_of_the_results(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    import findings
+    findings = import_module("findings")
 
     text = README.read_text(encoding="utf-8")
     assert findings.in_readme(text) == text  # else: python docs/findings.py

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -17,8 +18,10 @@ PAPER = DOCS / "paper.md"
 pytestmark = pytest.mark.skipif(not PAPER.exists(), reason="runs in a checkout, where the paper is")
 if PAPER.exists():
     sys.path.append(str(DOCS))
-    import findings
-    from findings import Number, Reversed, all_of, claim, gap
+    findings = import_module("findings")  # beside the paper, in no package
+    Number, Reversed, all_of, claim, gap = (
+        getattr(findings, name) for name in ("Number", "Reversed", "all_of", "claim", "gap")
+    )
 
 
 class TestClaim:
