@@ -21,7 +21,7 @@ SOUND := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && \
            { [ ! -f $(STAMP) ] || [ "$$(cat $(STAMP))" = "$(CURDIR)" ]; } && echo yes)
 
 .DEFAULT_GOAL := help
-.PHONY: help study notebooks paper test lab bench lock clean unsound
+.PHONY: help study notebooks paper docs test lab bench lock clean unsound
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -44,11 +44,17 @@ study: $(STAMP)  ## run the experiments of PROFILE (tiny, quick, ...) and make t
 notebooks: $(STAMP)  ## execute the notebooks whose source changed, and keep their outputs; ARGS=--all or ARGS=05
 	$(RUN) OMP_NUM_THREADS=1 python notebooks/execute.py $(ARGS)
 
-paper: $(STAMP)  ## the paper from the result files of PROFILE, without running anything else
-	@mkdir -p results/$(PROFILE)/notebooks
-	cd notebooks && $(RUN) papermill paper.ipynb ../results/$(PROFILE)/notebooks/paper.ipynb \
-	  -p results ../results/$(PROFILE) --kernel python3 --no-progress-bar --log-level WARNING
-	$(RUN) python -m colorstudy.study.paper results/$(PROFILE)/notebooks/paper.ipynb results/$(PROFILE)/paper.html
+paper: $(STAMP)  ## docs/paper.pdf from the result files, without running anything else (needs Chromium)
+	@start=$$(date +%s); $(RUN) sphinx-build -E -q -W -c docs -t paper . build/paper && \
+	browser=$$(command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome) && \
+	$$browser --headless --no-sandbox --disable-gpu --no-pdf-header-footer --generate-pdf-document-outline \
+	  --print-to-pdf=docs/paper.pdf build/paper/docs/paper.html 2>/dev/null || \
+	  { echo "docs/paper.pdf was not made: see the error above, or install Chromium" >&2; exit 1; }; \
+	echo "docs/paper.pdf: $$(($$(date +%s) - start)) s"
+
+docs: $(STAMP)  ## the site with the paper and the notebooks as they are committed, in build/site
+	@start=$$(date +%s); rm -rf docs/api; $(RUN) sphinx-build -q -W --keep-going -c docs . build/site && \
+	echo "build/site/index.html: $$(($$(date +%s) - start)) s"
 
 # One thread a worker, or every worker would start as many as the machine has cores. Tests run in random order, so that
 # none rests on another; a failure names the seed, and ARGS=--random-order-seed=... repeats it.

@@ -1,4 +1,5 @@
-# The grid: papermill runs 03 or 04 for every method x seed, then the notebooks that read all runs, then the paper.
+# The grid: papermill runs 03 or 04 for every method x seed, then the notebooks that read all runs, then the
+# paper, which docs/paper.md builds out of the result files of several profiles.
 #
 # 03 trains a run and scores it, in one kernel; 04 scores what is not trained: baselines, and methods that only decode
 # another's network. Where only scoring changed, 03 runs again, but `fit`, which compares settings, data and training
@@ -46,7 +47,7 @@ def parameters(notebook, **given):
     """The parameters of a step as a YAML file that changes only when they do; the step's input."""
     run = f"-{Path(given['run']).name}" if "run" in given else ""
     path = Path(RESULTS, "notebooks", f"{notebook}{run}.yaml")
-    text = yaml.safe_dump(given if notebook == "paper" else PROFILE.parameters(notebook, **given), sort_keys=False)
+    text = yaml.safe_dump(PROFILE.parameters(notebook, **given), sort_keys=False)
     if not path.exists() or path.read_text() != text:
         write_text(path, text)
     return str(path)
@@ -101,7 +102,7 @@ localrules:
 rule all:
     input:
         f"{RESULTS}/manifest.json",
-        f"{RESULTS}/paper.html",
+        "build/paper/docs/paper.html",
     default_target: True
 
 
@@ -181,17 +182,17 @@ rule manifest:
         grid.write_manifest(RESULTS)
 
 
-# The paper reads what other profiles left, too, so it is made again whenever a study has run.
+# The paper reads what other profiles left, too, so it is made again whenever a study has run. Of a result that is not
+# there it shows a gap; a sentence that the results contradict stops it, and is named.
 rule paper:
     input:
         f"{RESULTS}/manifest.json",
-        [str(path) for path in profiles.notebook_sources("notebooks/paper.ipynb")],
-        "colorstudy/study/paper.css",
-        parameters=parameters("paper", results=f"../{RESULTS}"),
-        notebook="notebooks/paper.ipynb",
+        sorted(map(str, Path("docs").glob("*.py"))),
+        sorted(map(str, Path("colorstudy/study").glob("*.py"))),
+        "docs/paper.md",
+        "docs/references.bib",
+        "docs/_static/paper.css",
     output:
-        f"{RESULTS}/paper.html",
-    log:
-        notebook=f"{RESULTS}/notebooks/paper.ipynb",
+        "build/paper/docs/paper.html",
     shell:
-        PAPERMILL + " && python -m colorstudy.study.paper {log} {output}"
+        "sphinx-build -q -W -c docs -t paper . build/paper"

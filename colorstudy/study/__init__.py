@@ -1,1 +1,1 @@
-"""The study: profiles, the grid of runs, intervals, tables, figures, claims and the paper."""
+"""The study: profiles, the grid of runs, intervals, tables, figures and claims."""

@@ -272,10 +272,10 @@ def test_a_missing_extra_is_named(path):
 
 
 def test_extras_hold_what_the_package_imports():
-    """But for Jupyter's and Snakemake's parts of `study`, which are never imported by it."""
+    """But for Jupyter's and Snakemake's parts of `study`, and for `docs`, which are never imported by it."""
     used = {module for path in PACKAGE for module, _ in imports(path.read_text(encoding="utf-8"))}
     used = {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in used}
-    assert names(declared("", "photos", "pretrained", "video", "trial", "docs")) - used == set()
+    assert names(declared("", "photos", "pretrained", "video", "trial")) - used == set()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=relative)
@@ -417,7 +417,7 @@ def test_ci_script_runs_the_documented_command():
 def test_make_help_lists_every_target():
     done = subprocess.run(["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True)
     targets = set(re.findall(r"^  make (\w+)", done.stdout, flags=re.MULTILINE))
-    assert targets == {"help", "study", "notebooks", "paper", "test", "lab", "bench", "lock", "clean"}
+    assert targets == {"help", "study", "notebooks", "paper", "docs", "test", "lab", "bench", "lock", "clean"}
     for profile in (ROOT / "notebooks" / "profiles").glob("*.yaml"):  # each with the time that it takes
         line = re.search(rf"^  {profile.stem} +(.+)$", done.stdout, flags=re.MULTILINE)
         assert line and re.search("minute|hour", line[1], re.IGNORECASE)

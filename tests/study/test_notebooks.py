@@ -137,16 +137,3 @@ def test_an_unknown_parameter_stops_a_notebook(copy):
     done = subprocess.run(command, cwd=copy / "notebooks", env=environment, capture_output=True, text=True)
     expected = "parameter: expected one of ['step', 'size', 'results'], got 'stepp'; did you mean 'step'?"
     assert done.returncode != 0 and expected in done.stderr
-
-
-@pytest.mark.parametrize("table", ["quick/tables/main-readable.md", "systems/tables/systems-readable.md"])
-def test_the_readme_shows_the_tables_of_the_results(table):
-    assert (ROOT / "results" / table).read_text() in (ROOT / "README.md").read_text()
-
-
-def test_the_readme_maps_every_notebook_and_names_only_files_that_exist():
-    text = (ROOT / "README.md").read_text()
-    for notebook in NOTEBOOKS:
-        assert f"(notebooks/{notebook.name})" in text
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", text):
-        assert (ROOT / link).exists(), link

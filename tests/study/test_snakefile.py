@@ -41,7 +41,7 @@ class Checkout:
     def __init__(self, folder, methods, notebooks):
         self.folder, self.results = folder, folder / "results" / "one"
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-        for name in ("colorstudy", "notebooks"):
+        for name in ("colorstudy", "notebooks", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         shutil.copy(ROOT / "Snakefile", folder)
         for notebook, pairs in SMALL.items():
@@ -124,7 +124,7 @@ def test_the_rest_is_done_and_then_nothing(checkout):
     assert manifest["runs"]["huber-s0"]["config"]["method"]["target"] == "huber:Huber"
     executed = json.loads((checkout.results / "notebooks" / "18-claims.ipynb").read_text())
     assert any("image/png" in o.get("data", {}) for cell in executed["cells"] for o in cell.get("outputs", []))
-    assert (checkout.results / "paper.html").exists()
+    assert (checkout.folder / "build" / "paper" / "docs" / "paper.html").exists()
     assert checkout.planned() == {}
 
 
