@@ -404,7 +404,8 @@ def test_colorize_errors(run, tmp_path, capsys):
     assert "missing.png, which does not exist" in refused(capsys, "colorize", a, tmp_path / "missing.png", *rest)
     assert f"{twin} and {a}" in refused(capsys, "colorize", a, twin, *rest)
     assert "empty, with none" in refused(capsys, "colorize", empty, *rest)
-    assert "model.safetensors: expected the weights of a model, found no file" in refused(capsys, "colorize", a, "--run", empty, "-o", tmp_path / "out")
+    unfinished = refused(capsys, "colorize", a, "--run", empty, "-o", tmp_path / "out")
+    assert "model.safetensors: expected the weights of a model, found no file" in unfinished
     assert "found no file" in refused(capsys, "colorize", a, "--run", tmp_path / "no", "-o", tmp_path / "out")
     assert "expected a safetensors file" in refused(capsys, "colorize", a, "--run", a, "-o", tmp_path / "out")
     assert "temperature: expected a number > 0, got 0.0" in refused(capsys, "colorize", a, *rest, "--temperature", 0)

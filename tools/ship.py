@@ -1,0 +1,102 @@
+"""Train the model that the package colours with by default, choose its decoding on validation pictures, and score it.
+
+``python -m tools.ship FOLDER`` takes about an hour and a half of one core. It can be stopped, and goes on where it was.
+It writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``.
+
+The network is trained twice: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches it
+pictures as sharp as those that people have, then on larger ones, of the size at which it is used. Pictures whose sides
+are no multiples of 32 are padded, which costs accuracy, so sizes are multiples of 32.
+"""
+
+import hashlib
+import itertools
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from colorstudy.colorize import WEIGHTS, Colorizer
+from colorstudy.data import ImageBank, load
+from colorstudy.methods import METHODS
+from colorstudy.study import tables
+from colorstudy.study.evaluation import Gray, evaluate
+from colorstudy.study.intervals import intervals
+from colorstudy.training import TrainConfig, fit
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results" / "shipped"
+SOURCES, SIZE = ("photos16k", "scenes"), 128  # trained on: their training pictures alone
+PALEST = 0.85  # chroma, in that of the truth, of validation pictures: those of other sets come out paler by up to .1
+FIRST = TrainConfig(6000, 24, 64, 1e-3, weight_decay=0.1, interval=250, threads=1)
+SECOND = TrainConfig(2000, 24, 96, 5e-4, weight_decay=0.1, seed=1, interval=250, threads=1)
+
+
+def bank() -> ImageBank:
+    """The training pictures of all `SOURCES`."""
+    parts = [load(name, size=SIZE).train for name in SOURCES]
+    images = np.concatenate([part.images for part in parts])
+    names, split = (sum((getattr(part, field) for part in parts), ()) for field in ("names", "split"))
+    digest = hashlib.sha256("".join(part.hash for part in parts).encode()).hexdigest()
+    return ImageBank("+".join(SOURCES), images, names, split, digest)
+
+
+def trained(folder: Path) -> Path:
+    """The run folder of the trained network."""
+    pictures, method = bank(), METHODS["pretrained-class"]
+    first = fit(method, pictures, FIRST, folder / "mixed64")
+    return fit(replace(method, name="pretrained-class-96", start=method.name), pictures, SECOND, folder / "tune96",
+               start=first)  # fmt: skip
+
+
+def choose(run: Path) -> pd.DataFrame:
+    """Scores of validation pictures of photos16k at every size and decoding, in `RESULTS`; the best comes first."""
+    model, pictures = Colorizer.load(run).model, load("photos16k", size=112)
+    grey, rows = evaluate(Gray(), pictures, "val", most=250)["auc"].mean(), []
+    for size, s, t in itertools.product((64, 96), (0.2, 0.3, 0.4, 0.5), (1.0, 1.3)):
+        scores = evaluate(Colorizer(model, size, rebalance=s, temperature=t), pictures, "val", most=250)
+        ratio = scores["chroma"].mean() / scores["chroma_true"].mean()
+        rows.append({"size": size, "s": s, "T": t, "auc_gain": scores["auc"].mean() - grey, "chroma_ratio": ratio})
+    table = pd.DataFrame(rows)
+    vivid = table["auc_gain"].where(table["chroma_ratio"] >= PALEST)
+    table["chosen"] = vivid == vivid.max()
+    tables.save(table.sort_values(["chosen", "auc_gain"], ascending=False), RESULTS / "choice")
+    return table
+
+
+def ship(run: Path, size: int, rebalance: float, temperature: float) -> Colorizer:
+    """Write the model with its decoding, in half precision, among those of the package."""
+    model = Colorizer.load(run).model
+    decoded = {"rebalance": rebalance, "temperature": temperature}
+    model.method, model.size = replace(METHODS["pretrained-class"], name="photos", **decoded), size
+    model.network.half()
+    model.save(WEIGHTS / "photos.safetensors")
+    return Colorizer.load(WEIGHTS / "photos.safetensors")
+
+
+def score(shipped: Colorizer) -> pd.DataFrame:
+    """Test pictures, by grey, the shipped model and the other models of the package: gains over grey, with intervals."""
+    rows = []
+    for name in ("photos16k", "kodak", "bsds300"):
+        pictures = load(name, size=112)
+        models = {"gray": Gray(), "photos": shipped} | {m: Colorizer.load(m) for m in ("l2", "class", "full")}
+        found = {method: evaluate(one, pictures) for method, one in models.items()}
+        pd.concat(found, names=["method"]).to_csv(RESULTS / f"{name}.csv.gz", float_format="%.6g")
+        for method, scores in found.items():
+            paired = scores.assign(gain=scores["auc"] - found["gray"]["auc"]).reset_index().assign(seed=0)
+            row = intervals(paired, {"auc": "auc", "auc_gain": "gain"})
+            ratio = scores["chroma"].mean() / scores["chroma_true"].mean()
+            rows.append({"pictures": name, "method": method, "images": len(scores), "chroma_ratio": ratio}
+                        | {f"{s}{end}": row.loc[s, col] for s in ("auc", "auc_gain")
+                           for end, col in (("", "mean"), ("_low", "low"), ("_high", "high"))})  # fmt: skip
+    tables.save(pd.DataFrame(rows), RESULTS / "scores")
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    network = trained(Path(sys.argv[1]))
+    found = choose(network)
+    best = found[found["chosen"]].iloc[0]
+    print(found.to_string())
+    print(score(ship(network, int(best["size"]), float(best["s"]), float(best["T"]))).to_string())
