@@ -2,7 +2,7 @@
 
 import colorstudy as cs
 
-cs.Colorizer.load("full").colorize("old-photo.jpg")                               # colour a picture
+cs.Colorizer.load().colorize("old-photo.jpg")                                     # colour a picture
 run = cs.fit("class", cs.load("photos"), cs.TrainConfig(steps=600), "runs/class")  # train a method
 cs.evaluate(cs.Colorizer.load(run), cs.load("photos"))                            # score it
 cs.Method(target="my_losses:Huber")                                               # train with a loss of your own

@@ -47,11 +47,11 @@ class Colorizer:
         return f"Colorizer({', '.join(parts + [f'{k}={v}' for k, v in self.options.items()])})"
 
     @classmethod
-    def load(cls, run_or_file: str | os.PathLike = "full", device: str | torch.device | None = None) -> "Colorizer":
+    def load(cls, run_or_file: str | os.PathLike = "photos", device: str | torch.device | None = None) -> "Colorizer":
         """The colorizer of a finished run folder, or of a file of weights.
 
-        ``"full"`` and ``"l2"`` are the models in `WEIGHTS`; a folder of that name is ``"./full"``. If there is nothing,
-        or it is not finished, that is a ``FileNotFoundError``; if it is no model of ours, a ``ValueError``.
+        ``"photos"``, ``"l2"``, ``"class"`` and ``"full"`` are models in `WEIGHTS`; a folder called so is ``"./full"``.
+        If there is nothing, or it is not finished, that is a ``FileNotFoundError``; if no model, a ``ValueError``.
         """
         shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
         path = shipped[run_or_file] if run_or_file in shipped else Path(run_or_file)

@@ -1,6 +1,6 @@
 """The picture at the top of the README, in seconds, out of models that are in git: `python docs/hero.py`.
 
-Four photographs that no network was trained on, in grey, by l2 and full of the landscapes (seed 0), by the model that
+Four photographs that no network was trained on, in grey, by l2 and full of the package, by the model that
 the package colours with by default, and in truth.
 """
 
@@ -19,8 +19,7 @@ SHOWN = ("mvtb/church", "mvtb/parks", "skimage/chelsea", "skimage/coffee")
 def main(out: Path, size: int = 256) -> Path:
     test = load("photos", size=size).test
     photographs = [test.images[list(test.names).index(name)] for name in SHOWN]
-    runs = Path(__file__).resolve().parents[1] / "results" / "landscapes" / "runs"
-    models = [Colorizer.load(runs / "l2-s0"), Colorizer.load(runs / "full-s0"), Colorizer.load()]
+    models = [Colorizer.load("l2"), Colorizer.load("full"), Colorizer.load()]
     columns = [gray, *(model.colorize for model in models), lambda picture: picture]
     rows = {name.partition("/")[2]: [column(p) for column in columns] for name, p in zip(SHOWN, photographs)}
     figures.save(figures.pictures(rows, titles=["grey", "l2", "full", "shipped", "truth"], side=1.7), out)

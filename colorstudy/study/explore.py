@@ -81,7 +81,7 @@ class Explorer(ipywidgets.VBox):
         return (super()._repr_mimebundle_(**options) or {}) | picture  # for a viewer that runs no widgets
 
 
-def explore(picture: Picture, model: str | os.PathLike = "full", regression: str | os.PathLike = "l2") -> Explorer:
+def explore(picture: Picture, model: str | os.PathLike = "photos", regression: str | os.PathLike = "l2") -> Explorer:
     """A picture as `model`, a classification, and `regression` colour it, both what `Colorizer.load` takes.
 
     Sliders change temperature and strength of rebalancing; a click on a pixel shows what the model predicts for it, and

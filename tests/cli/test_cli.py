@@ -505,7 +505,8 @@ def test_scores_are_printed_and_written(run, photos, tmp_path, capsys):
 
 
 def test_evaluate_errors(run, photos, tmp_path, capsys):
-    assert "no model.safetensors" in refused(capsys, "evaluate", tmp_path, "--data", photos, "--size", 24)
+    unfinished = refused(capsys, "evaluate", tmp_path, "--data", photos, "--size", 24)
+    assert "model.safetensors: expected the weights of a model, found no file" in unfinished
     assert "or the path of a folder of pictures, got" in refused(capsys, "evaluate", run, "--data", tmp_path / "no")
     assert "at least 11 x 11 pixels" in refused(capsys, "evaluate", run, "--data", photos, "--size", 8)
 

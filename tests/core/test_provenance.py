@@ -34,7 +34,7 @@ def test_sources_are_transitive_and_no_more():
     assert {"__init__.py", "training.py", "runs.py", "_provenance.py", "_files.py"} <= found
     assert {"model.py", "methods.py", "targets.py", "bins.py", "color.py", "prior.py"} <= found
     assert {f"networks/{name}.py" for name in ("__init__", "compact", "zhang", "_layers", "_trunk")} <= found
-    assert {f"data/{name}.py" for name in ("__init__", "bank", "batches", "build", "photos", "readers")} <= found
+    assert {f"data/{name}.py" for name in ("__init__", "bank", "batches", "build", "published", "readers")} <= found
     assert not found & {"metrics.py", "study/evaluation.py", "colorize.py", "cli.py"}
     assert not [name for name in found if name.startswith(("study/", "video/", "trial/", "experiments/"))]
     assert "metrics.py" in names("import colorstudy.study.evaluation")
