@@ -221,11 +221,10 @@ def of_runs(runs: Iterable[Run], data: Any, measure: Callable[[Any, Any], pd.Dat
     return pd.concat([part.assign(method=run.method, seed=run.seed) for run, part in found], ignore_index=True)
 
 
-def record(results: str | Path, notebook: str, **answer: Any) -> Path:
+def record(results: str | Path, notebook: str, **answer: Any) -> None:
     """Write what a notebook answers, and where that comes from: its last call, as the file says that it ended well."""
     path = Path(results) / "records" / f"{notebook}.json"
     write_json(path, {"answer": json.loads(json.dumps(answer, default=float)), "provenance": provenance()})
-    return path
 
 
 def write_manifest(results: str | Path) -> Path:

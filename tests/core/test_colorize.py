@@ -1,7 +1,6 @@
 """Pictures of every kind and size through a model, and through networks whose colours are known."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
