@@ -13,6 +13,7 @@ import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from colorstudy.colorize import WEIGHTS, Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import METHODS
 from colorstudy.study import tables
-from colorstudy.study.evaluation import Gray, evaluate
+from colorstudy.study.evaluation import ColorizerLike, Gray, evaluate
 from colorstudy.study.intervals import intervals
 from colorstudy.training import TrainConfig, fit
 
@@ -68,8 +69,8 @@ def choose(run: Path) -> pd.DataFrame:
 def ship(run: Path, size: int, rebalance: float, temperature: float) -> Colorizer:
     """Write the model with its decoding, in half precision, among those of the package."""
     model = Colorizer.load(run).model
-    decoded = {"rebalance": rebalance, "temperature": temperature}
-    model.method, model.size = replace(METHODS["pretrained-class"], name="photos", **decoded), size
+    method = replace(METHODS["pretrained-class"], name="photos", rebalance=rebalance, temperature=temperature)
+    model.method, model.size = method, size
     model.network.half()
     model.save(WEIGHTS / "photos.safetensors")
     return Colorizer.load(WEIGHTS / "photos.safetensors")
@@ -80,16 +81,19 @@ def score(shipped: Colorizer) -> pd.DataFrame:
     rows = []
     for name in ("photos16k", "kodak", "bsds300"):
         pictures = load(name, size=112)
-        models = {"gray": Gray(), "photos": shipped} | {m: Colorizer.load(m) for m in ("l2", "class", "full")}
+        models: dict[str, ColorizerLike] = {"gray": Gray(), "photos": shipped}
+        models |= {other: Colorizer.load(other) for other in ("l2", "class", "full")}
         found = {method: evaluate(one, pictures) for method, one in models.items()}
         pd.concat(found, names=["method"]).to_csv(RESULTS / f"{name}.csv.gz", float_format="%.6g")
         for method, scores in found.items():
             paired = scores.assign(gain=scores["auc"] - found["gray"]["auc"]).reset_index().assign(seed=0)
             row = intervals(paired, {"auc": ("auc", None), "auc_gain": ("gain", None)})
             ratio = scores["chroma"].mean() / scores["chroma_true"].mean()
-            rows.append({"pictures": name, "method": method, "images": len(scores), "chroma_ratio": ratio}
-                        | {f"{s}{end}": row.loc[s, col] for s in ("auc", "auc_gain")
-                           for end, col in (("", "mean"), ("_low", "low"), ("_high", "high"))})  # fmt: skip
+            about: dict[str, Any] = {"pictures": name, "method": method, "images": len(scores), "chroma_ratio": ratio}
+            for column in ("auc", "auc_gain"):
+                about[column] = row.loc[column, "mean"]
+                about |= {f"{column}_{end}": row.loc[column, end] for end in ("low", "high")}
+            rows.append(about)
     tables.save(pd.DataFrame(rows), RESULTS / "scores")
     return pd.DataFrame(rows)
 
