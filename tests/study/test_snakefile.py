@@ -51,7 +51,7 @@ class Checkout:
         stems = [path.stem for path in (folder / "notebooks").glob("[0-9][0-9]-*.ipynb")]
         skip = sorted(stem for stem in stems if stem[:2] not in notebooks)
         self.text = f"methods: {methods}\nseeds: [0]\nskip: [{', '.join(skip)}]\n"
-        self.text += "parameters: {outside: []}\n"
+        self.text += "parameters: {outside: []}\n" * ("18" in notebooks)
         self.profile = folder / "notebooks" / "profiles" / "one.yaml"
         self.profile.write_text(self.text)
         # The copied package comes first, and papermill and the kernel are those of this environment.
@@ -186,7 +186,7 @@ def test_a_config_makes_its_runs_stale_and_they_start_anew(checkout):
 def test_a_notebook_that_python_cannot_read_is_an_error_and_not_up_to_date(checkout):
     notebook = checkout.folder / "notebooks" / "18-claims.ipynb"
     good = notebook.read_text()
-    edit = "from colorstudy.study import claims,", "from colorstudy.study import claims as"
+    edit = "from colorstudy.study import claims,", "from colorstudy.study import claims as,"
     checkout.edit("notebooks/18-claims.ipynb", *edit)
     code, output = checkout.snakemake("--dry-run")
     assert code != 0 and "SyntaxError" in output and "Nothing to be done" not in output
