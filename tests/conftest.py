@@ -1,6 +1,7 @@
 """Fixtures that several test files use."""
 
 import functools
+import json
 import os
 import socket
 import subprocess
@@ -147,3 +148,30 @@ def wait_for_port():
         raise TimeoutError("the server did not start")
 
     return wait
+
+
+@pytest.fixture
+def jupyterlab(free_port, wait_for_port, tmp_path):
+    """Starts JupyterLab on a notebook of some cells, in `tmp_path`, and gives the address at which it is open."""
+    servers = []
+
+    def start(*sources):
+        empty = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
+        cells = [empty | {"id": f"c{i}", "source": source} for i, source in enumerate(sources)]
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+        (tmp_path / "test.ipynb").write_text(json.dumps(notebook))
+        port = free_port()
+        command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}",
+                   "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}"]  # fmt: skip
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1]), "JUPYTER_PREFER_ENV_PATH": "1"}
+        for name in ("SETTINGS", "WORKSPACES"):
+            environment[f"JUPYTERLAB_{name}_DIR"] = str(tmp_path / name.lower())
+        servers.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        wait_for_port(port)
+        return f"http://127.0.0.1:{port}/lab/tree/test.ipynb"
+
+    yield start
+    for server in servers:
+        server.terminate()
+        server.wait(20)

@@ -1,12 +1,7 @@
 """The explorer: what its sliders and a click change, its figure for a viewer that runs nothing, and JupyterLab."""
 
 import base64
-import json
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +27,7 @@ def shown(explorer, tmp_path):
 
 
 def test_sliders_and_a_click_change_the_figure(picture, tmp_path):
-    explorer = cs.explore(picture)
+    explorer = cs.explore(picture, model="full")  # of which a higher temperature takes colour
     first = shown(explorer, tmp_path)
     assert first.shape[1] > 2 * first.shape[0] and explorer.place == [32, 32]
     explorer.temperature.value = 1.0
@@ -55,52 +50,38 @@ def test_a_regression_has_no_distribution_to_explore(picture):
         cs.explore(picture, model="l2")
 
 
-def test_in_jupyterlab_a_click_and_a_slider_change_the_figure(free_port, wait_for_port, tmp_path):
+def test_in_jupyterlab_a_click_and_a_slider_change_the_figure(jupyterlab, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed")
     source = "import colorstudy as cs\nfrom colorstudy.data import photos\ncs.explore(photos(size=64).test.images[0])"
-    cell = {"cell_type": "code", "id": "c0", "metadata": {}, "outputs": [], "execution_count": None, "source": source}
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": [cell], "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    (tmp_path / "explore.ipynb").write_text(json.dumps(notebook))
-    port = free_port()
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}",
-               "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}"]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JUPYTER_PREFER_ENV_PATH": "1"}
-    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "w")}
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_port(port)
-        with playwright.sync_playwright() as driver:
-            tab = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
-            tab.goto(f"http://127.0.0.1:{port}/lab/tree/explore.ipynb")
-            code = tab.locator(".jp-CodeCell .cm-content")
-            code.wait_for(timeout=60_000)
-            tab.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=60_000)
-            image = tab.locator("img.colorstudy-explorer")
-            for _ in range(8):  # a kernel that is not attached yet forgets what it is asked
-                if tab.locator(".jp-Dialog").count():  # JupyterLab's own, on a slow machine
-                    tab.keyboard.press("Escape")
-                code.click()
-                tab.keyboard.press("Control+Enter")
-                try:
-                    image.wait_for(timeout=20_000)
-                    break
-                except playwright.TimeoutError:
-                    pass
-            sources = [image.get_attribute("src")]
-            box = image.bounding_box()
-            for act in (
-                lambda: image.click(position={"x": 0.1 * box["width"], "y": 0.4 * box["height"]}),
-                lambda: tab.get_by_role("slider").first.press("ArrowRight"),
-            ):
-                act()
-                changed = "before => document.querySelector('img.colorstudy-explorer').src !== before"
-                tab.wait_for_function(changed, arg=sources[-1], timeout=30_000)
-                sources.append(image.get_attribute("src"))
-            tab.screenshot(path=tmp_path / "lab.png")
-    finally:
-        server.terminate()
-        server.wait(20)
+    address = jupyterlab(source)
+    with playwright.sync_playwright() as driver:
+        tab = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
+        tab.goto(address)
+        code = tab.locator(".jp-CodeCell .cm-content")
+        code.wait_for(timeout=60_000)
+        tab.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=60_000)
+        image = tab.locator("img.colorstudy-explorer")
+        for _ in range(8):  # a kernel that is not attached yet forgets what it is asked
+            if tab.locator(".jp-Dialog").count():  # JupyterLab's own, on a slow machine
+                tab.keyboard.press("Escape")
+            code.click()
+            tab.keyboard.press("Control+Enter")
+            try:
+                image.wait_for(timeout=20_000)
+                break
+            except playwright.TimeoutError:
+                pass
+        sources = [image.get_attribute("src")]
+        box = image.bounding_box()
+        for act in (
+            lambda: image.click(position={"x": 0.1 * box["width"], "y": 0.4 * box["height"]}),
+            lambda: tab.get_by_role("slider").first.press("ArrowRight"),
+        ):
+            act()
+            changed = "before => document.querySelector('img.colorstudy-explorer').src !== before"
+            tab.wait_for_function(changed, arg=sources[-1], timeout=30_000)
+            sources.append(image.get_attribute("src"))
+        tab.screenshot(path=tmp_path / "lab.png")
     assert all(source.startswith("data:image/png;base64,") for source in sources) and len({*sources}) == 3

@@ -5,12 +5,9 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -286,7 +283,7 @@ def test_a_whole_trial_from_the_collector(tab, forks, free_port, wait_for_port, 
     assert all(url.startswith((address, "data:", "blob:")) for url in tab.requests)
 
 
-def test_a_whole_trial_in_jupyterlab(page, tab, free_port, wait_for_port, tmp_path):
+def test_a_whole_trial_in_jupyterlab(page, tab, jupyterlab, tmp_path):
     """The widget in a notebook of a real JupyterLab; its answers are a table in the kernel."""
     playwright = pytest.importorskip("playwright.sync_api")
     out, key = page
@@ -294,50 +291,34 @@ def test_a_whole_trial_in_jupyterlab(page, tab, free_port, wait_for_port, tmp_pa
         f"from colorstudy.trial.widget import Trial\ntrial = Trial({str(out)!r}, session=4)\ntrial",
         "trial.answers.to_json('answers.json', orient='records')",
     ]
-    empty = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
-    cells = [empty | {"id": f"c{i}", "source": source} for i, source in enumerate(sources)]
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
-    (tmp_path / "trial.ipynb").write_text(json.dumps(notebook))
-    port = free_port()
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", f"--port={port}",
-               "--IdentityProvider.token=", f"--ServerApp.root_dir={tmp_path}"]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "JUPYTER_PREFER_ENV_PATH": "1"}
-    environment |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "w")}
     tab.problems = []  # of JupyterLab itself, none of ours
-    server = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_port(port)
-        tab.goto(f"http://127.0.0.1:{port}/lab/tree/trial.ipynb")
-        code = tab.locator(".jp-CodeCell .cm-content")
-        code.first.wait_for(timeout=60_000)
-        tab.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=60_000)
-        for _ in range(8):  # a kernel that is not attached yet forgets what it is asked
-            if tab.locator(".jp-Dialog").count():  # JupyterLab's own, on a slow machine
-                tab.keyboard.press("Escape")
-            code.first.click()
-            tab.keyboard.press("Control+Enter")
-            try:
-                tab.get_by_role("button", name="I agree").wait_for(timeout=10_000)
-                break
-            except playwright.TimeoutError:
-                pass
-        begin(tab)
-        tab.get_by_text("Look ...").wait_for()
-        box = tab.locator(".pair").bounding_box()
-        assert box["y"] >= 0 and box["y"] + box["height"] <= tab.viewport_size["height"]  # scrolled into sight
-        assert drive(tab, by_touch) == 6
-        tab.get_by_text("All 6 answers are in").wait_for()
-        code.last.click()
-        tab.keyboard.press("Shift+Enter")
-        for _ in range(400):
-            if (tmp_path / "answers.json").exists():
-                break
-            time.sleep(0.05)
-        tab.screenshot(path=tmp_path / "lab.png")
-    finally:
-        server.terminate()
-        server.wait(20)
+    tab.goto(jupyterlab(*sources))
+    code = tab.locator(".jp-CodeCell .cm-content")
+    code.first.wait_for(timeout=60_000)
+    tab.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(timeout=60_000)
+    for _ in range(8):  # a kernel that is not attached yet forgets what it is asked
+        if tab.locator(".jp-Dialog").count():  # JupyterLab's own, on a slow machine
+            tab.keyboard.press("Escape")
+        code.first.click()
+        tab.keyboard.press("Control+Enter")
+        try:
+            tab.get_by_role("button", name="I agree").wait_for(timeout=10_000)
+            break
+        except playwright.TimeoutError:
+            pass
+    begin(tab)
+    tab.get_by_text("Look ...").wait_for()
+    box = tab.locator(".pair").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= tab.viewport_size["height"]  # scrolled into sight
+    assert drive(tab, by_touch) == 6
+    tab.get_by_text("All 6 answers are in").wait_for()
+    code.last.click()
+    tab.keyboard.press("Shift+Enter")
+    for _ in range(400):
+        if (tmp_path / "answers.json").exists():
+            break
+        time.sleep(0.05)
+    tab.screenshot(path=tmp_path / "lab.png")
     answers = pd.read_json(tmp_path / "answers.json")
     assert answers["trial"].tolist() == list(range(6)) and set(answers["session"]) == {4}
     assert all(abs(e - 1000 * SMALL.exposure) <= 50 for pair in answers["exposures"] for e in pair)
