@@ -13,7 +13,6 @@ import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +22,6 @@ from colorstudy.data import ImageBank, load
 from colorstudy.methods import METHODS
 from colorstudy.study import tables
 from colorstudy.study.evaluation import ColorizerLike, Gray, evaluate
-from colorstudy.study.intervals import intervals
 from colorstudy.training import TrainConfig, fit
 
 ROOT = Path(__file__).parents[1]
@@ -46,8 +44,8 @@ def bank() -> ImageBank:
 def trained(folder: Path) -> Path:
     """The run folder of the trained network."""
     pictures, method = bank(), METHODS["pretrained-class"]
-    first = fit(method, pictures, FIRST, folder / "mixed64")
-    return fit(replace(method, name="pretrained-class-96", start=method.name), pictures, SECOND, folder / "tune96",
+    first = fit(method, pictures, FIRST, folder / "first")
+    return fit(replace(method, name="pretrained-class-96", start=method.name), pictures, SECOND, folder / "second",
                start=first)  # fmt: skip
 
 
@@ -78,24 +76,18 @@ def ship(run: Path, size: int, rebalance: float, temperature: float) -> Colorize
 
 def score(shipped: Colorizer) -> pd.DataFrame:
     """Test pictures, by grey and by the models of the package: gains over grey, with intervals."""
+    models: dict[str, ColorizerLike] = {"gray": Gray(), "photos": shipped}
+    models |= {name: Colorizer.load(name) for name in ("l2", "class", "full")}
     rows = []
     for name in ("photos16k", "kodak", "bsds300"):
-        pictures = load(name, size=112)
-        models: dict[str, ColorizerLike] = {"gray": Gray(), "photos": shipped}
-        models |= {other: Colorizer.load(other) for other in ("l2", "class", "full")}
-        found = {method: evaluate(one, pictures) for method, one in models.items()}
-        pd.concat(found, names=["method"]).to_csv(RESULTS / f"{name}.csv.gz", float_format="%.6g")
-        for method, scores in found.items():
-            paired = scores.assign(gain=scores["auc"] - found["gray"]["auc"]).reset_index().assign(seed=0)
-            row = intervals(paired, {"auc": ("auc", None), "auc_gain": ("gain", None)})
-            ratio = scores["chroma"].mean() / scores["chroma_true"].mean()
-            about: dict[str, Any] = {"pictures": name, "method": method, "images": len(scores), "chroma_ratio": ratio}
-            for column in ("auc", "auc_gain"):
-                about[column] = row.loc[column, "mean"]
-                about |= {f"{column}_{end}": row.loc[column, end] for end in ("low", "high")}
-            rows.append(about)
-    tables.save(pd.DataFrame(rows), RESULTS / "scores")
-    return pd.DataFrame(rows)
+        found = {method: evaluate(model, load(name, size=112)) for method, model in models.items()}
+        scores = pd.concat(found, names=["method"])
+        scores.to_csv(RESULTS / f"{name}.csv.gz", float_format="%.6g")
+        table = tables.main_table(scores.reset_index().assign(seed=0), [*models], ["auc", "chroma_ratio"])
+        table.insert(0, "pictures", name)
+        rows.append(table)
+    tables.save(pd.concat(rows), RESULTS / "scores")
+    return pd.concat(rows)
 
 
 if __name__ == "__main__":
