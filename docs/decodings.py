@@ -7,12 +7,11 @@ temperature at which the profile decodes validation pictures: runs/<run>/decodin
 import sys
 from pathlib import Path
 
-import pandas as pd
 from findings import plan
 
 from colorstudy._files import replacing
 from colorstudy.data import load
-from colorstudy.study.evaluation import evaluate
+from colorstudy.study.evaluation import decodings
 from colorstudy.study.run import Run
 
 
@@ -25,13 +24,9 @@ def main(results: Path, sets: list[str]) -> None:
             bank, target = load(name, size=settings["size"]), run.path / f"decodings-{name}.csv"
             if target.exists():
                 continue
-            tried = {
-                (s, t): evaluate(colorizer.decoding(rebalance=s, temperature=t), bank)
-                for s in settings["strengths"]
-                for t in settings["temperatures"]
-            }
+            table = decodings(colorizer, bank, settings["strengths"], settings["temperatures"])
             with replacing(target) as temporary:
-                pd.concat(tried, names=["s", "T"]).to_csv(temporary, float_format="%.8g")
+                table.to_csv(temporary, float_format="%.8g")
             print(target, flush=True)
 
 

@@ -9,7 +9,6 @@ are no multiples of 32 are padded, which costs accuracy, so sizes are multiples 
 """
 
 import hashlib
-import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,8 @@ from colorstudy.colorize import WEIGHTS, Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import METHODS
 from colorstudy.study import tables
-from colorstudy.study.evaluation import ColorizerLike, Gray, evaluate
+from colorstudy.study.evaluation import ColorizerLike, Gray, decodings, evaluate
+from colorstudy.study.scores import aggregate
 from colorstudy.training import TrainConfig, fit
 
 ROOT = Path(__file__).parents[1]
@@ -52,12 +52,13 @@ def trained(folder: Path) -> Path:
 def choose(run: Path) -> pd.DataFrame:
     """Scores of validation pictures of photos16k at every size and decoding, in `RESULTS`; the best comes first."""
     model, pictures = Colorizer.load(run).model, load("photos16k", size=112)
-    grey, rows = evaluate(Gray(), pictures, "val", most=250)["auc"].mean(), []
-    for size, s, t in itertools.product((64, 96), (0.2, 0.3, 0.4), (1.0, 1.3)):
-        scores = evaluate(Colorizer(model, size, rebalance=s, temperature=t), pictures, "val", most=250)
-        ratio = scores["chroma"].mean() / scores["chroma_true"].mean()
-        rows.append({"size": size, "s": s, "T": t, "auc_gain": scores["auc"].mean() - grey, "chroma_ratio": ratio})
-    table = pd.DataFrame(rows)
+    grey = aggregate(evaluate(Gray(), pictures, "val", most=250))["auc"]
+    tried = {size: decodings(Colorizer(model, size), pictures, (0.2, 0.3, 0.4), (1.0, 1.3), subset="val", most=250)
+             for size in (64, 96)}  # fmt: skip
+    names = ["size", "s", "T"]
+    table = pd.concat(tried, names=names[:1]).groupby(level=names).apply(aggregate)[["auc", "chroma_ratio"]]
+    table = table.reset_index()
+    table.insert(3, "auc_gain", table.pop("auc") - grey)
     vivid = table["auc_gain"].where(table["chroma_ratio"] >= PALEST)
     table["chosen"] = vivid == vivid.max()
     tables.save(table.sort_values(["chosen", "auc_gain"], ascending=False), RESULTS / "choice")

@@ -1,7 +1,8 @@
 """Score a colorizer on the test pictures of a bank, and the two baselines that every table needs."""
 
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from colorstudy import prior
 from colorstudy._checks import require, require_choice
 from colorstudy.bins import ColorBins
 from colorstudy.color import merge, split, to_tensor, to_uint8
+from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.data.bank import SPLITS
 from colorstudy.metrics import per_image
@@ -125,3 +127,12 @@ def evaluate(
         parts.append(per_image(colored, true, {name: weight[labels] for name, weight in weights.items()}))
     table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
     return table.set_axis(pd.Index(names, name="image"))
+
+
+def decodings(
+    colorizer: Colorizer, bank: ImageBank, strengths: Sequence[float], temperatures: Sequence[float], **options: Any
+) -> pd.DataFrame:
+    """`evaluate`, with its `options`, at each strength of rebalancing and temperature, in the index as ``s``, ``T``."""
+    tried = [(s, t) for s in strengths for t in temperatures]
+    found = {(s, t): evaluate(colorizer.decoding(rebalance=s, temperature=t), bank, **options) for s, t in tried}
+    return pd.concat(found, names=["s", "T"])

@@ -27,7 +27,7 @@ from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
-from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, evaluate
+from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, decodings, evaluate
 from colorstudy.study.profiles import Profile, load_profile
 from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
@@ -127,9 +127,7 @@ def evaluate_run(
             decoded = {t: evaluate(colorizer.decoding(temperature=t), bank, most=most) for t in temperatures}
             scored["temperatures"] = pd.concat(decoded, names=["T"])
         if strengths and colorizer.is_distribution:  # what is chosen is chosen here, not on test pictures
-            tried = {(s, t): colorizer.decoding(rebalance=s, temperature=t) for s in strengths for t in temperatures}
-            of_val = {key: evaluate(decoding, bank, "val", most=most) for key, decoding in tried.items()}
-            scored["decodings"] = pd.concat(of_val, names=["s", "T"])
+            scored["decodings"] = decodings(colorizer, bank, strengths, temperatures, subset="val", most=most)
     for name, table in scored.items():
         with replacing(run.path / f"{name}.csv") as temporary:
             table.to_csv(temporary, float_format="%.8g")

@@ -10,9 +10,19 @@ from PIL import Image
 
 from colorstudy.bins import ColorBins
 from colorstudy.color import split, to_tensor
+from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.prior import count, rebalancing_weights, smooth
-from colorstudy.study.evaluation import BASELINES, Gray, RandomColors, baseline, evaluate, gray, inverse_frequency
+from colorstudy.study.evaluation import (
+    BASELINES,
+    Gray,
+    RandomColors,
+    baseline,
+    decodings,
+    evaluate,
+    gray,
+    inverse_frequency,
+)
 from colorstudy.study.scores import SCORES, aggregate
 
 
@@ -146,6 +156,15 @@ def test_true_bins_are_found_once_for_many_decodings(bank, monkeypatch):
     assert sum(found) == len(own) + len(own.test)  # the weights of the bank, and the pictures scored
     pd.testing.assert_frame_equal(tables[0], tables[2])
     assert len(evaluate(Gray(), own, most=2)) == 2 and sum(found) == len(own) + len(own.test) + 2
+
+
+def test_decodings_are_those_of_evaluate_at_every_strength_and_temperature(bank):
+    colorizer = Colorizer.load("class")
+    table = decodings(colorizer, bank, (0.0, 1.0), (0.38, 1.0), most=2)
+    assert table.index.names == ["s", "T", "image"] and len(table) == 8
+    for s, t in ((0.0, 1.0), (1.0, 0.38)):
+        one = evaluate(colorizer.decoding(rebalance=s, temperature=t), bank, most=2)
+        pd.testing.assert_frame_equal(table.loc[(s, t)], one)
 
 
 def test_random_repeats_with_its_seed(bank):
