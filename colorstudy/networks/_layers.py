@@ -25,16 +25,16 @@ class LightnessNetwork(nn.Module):
         return self.maps(self.padded(lightness))[..., :height, :width]
 
     def padded(self, lightness: torch.Tensor) -> torch.Tensor:
-        """What `maps` takes: (L - 50) / 100, its edges repeated up to whole cells."""
+        """What `maps` takes: (L - 50) / 100, mirrored at its edges up to whole cells, or repeated if too small."""
         down, right = (-side % self.cell for side in lightness.shape[-2:])
-        return nn.functional.pad((lightness - 50) / 100, (0, right, 0, down), mode="replicate")
+        mode = "reflect" if down < lightness.shape[-2] and right < lightness.shape[-1] else "replicate"
+        return nn.functional.pad((lightness - 50) / 100, (0, right, 0, down), mode=mode)
 
 
 def convs(*channels: int, kernel: int = 3, stride: int = 1, dilation: int = 1, norm: bool = False) -> nn.Sequential:
     """Convolutions through `channels`, the last with `stride`, each with ReLU, and batch norm before it if `norm`."""
     layers: list[nn.Module] = []
-    strides = [1] * (len(channels) - 2) + [stride]
-    for (before, after), step in zip(pairwise(channels), strides, strict=True):
+    for (before, after), step in zip(pairwise(channels), [1] * (len(channels) - 2) + [stride], strict=True):
         conv = nn.Conv2d(before, after, kernel, step, kernel // 2 * dilation, dilation, bias=not norm)
         layers += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)] if norm else [conv, nn.ReLU(inplace=True)]
     return nn.Sequential(*layers)

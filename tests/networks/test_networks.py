@@ -193,10 +193,12 @@ def test_any_size_gives_the_size_that_is_stated(name, height, width):
 @pytest.mark.parametrize("height, width", [(1, 1), (7, 9), (33, 50)])
 @torch.no_grad()
 def test_padding_inside_is_that_by_hand(name, height, width):
-    """Edges repeat up to a whole cell, and what they give is cut off."""
+    """What mirrors the picture up to a whole cell, or repeats the edges of one too small for that, is cut off."""
     net, lightness = network(name), picture(height, width)
-    rows = torch.arange(-(-height // net.cell) * net.cell).clamp(max=height - 1)
-    columns = torch.arange(-(-width // net.cell) * net.cell).clamp(max=width - 1)
+    rows, columns = (torch.arange(-(-side // net.cell) * net.cell) for side in (height, width))
+    if len(rows) < 2 * height and len(columns) < 2 * width:
+        rows, columns = (height - 1 - (height - 1 - rows).abs(), width - 1 - (width - 1 - columns).abs())
+    rows, columns = rows.clamp(max=height - 1), columns.clamp(max=width - 1)
     whole = net(lightness[:, :, rows][..., columns])
     ours = net(lightness)
     assert whole.shape[-1] > ours.shape[-1]
