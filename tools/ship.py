@@ -12,6 +12,7 @@ import hashlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -53,8 +54,8 @@ def choose(run: Path) -> pd.DataFrame:
     """Scores of validation pictures of photos16k at every size and decoding, in `RESULTS`; the best comes first."""
     model, pictures = Colorizer.load(run).model, load("photos16k", size=112)
     grey = aggregate(evaluate(Gray(), pictures, "val", most=250))["auc"]
-    tried = {size: decodings(Colorizer(model, size), pictures, (0.2, 0.3, 0.4), (1.0, 1.3), subset="val", most=250)
-             for size in (64, 96)}  # fmt: skip
+    ways: dict[str, Any] = {"strengths": (0.2, 0.3, 0.4), "temperatures": (1.0, 1.3)}
+    tried = {size: decodings(Colorizer(model, size), pictures, "val", **ways, most=250) for size in (64, 96)}
     names = ["size", "s", "T"]
     table = pd.concat(tried, names=names[:1]).groupby(level=names).apply(aggregate)[["auc", "chroma_ratio"]]
     table = table.reset_index()

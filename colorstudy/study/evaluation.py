@@ -1,6 +1,6 @@
 """Score a colorizer on the test pictures of a bank, and the two baselines that every table needs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -11,7 +11,7 @@ import torch
 from colorstudy import prior
 from colorstudy._checks import require, require_choice
 from colorstudy.bins import ColorBins
-from colorstudy.color import merge, split, to_tensor, to_uint8
+from colorstudy.color import lightness_of, merge, split, to_tensor, to_uint8
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.data.bank import SPLITS
@@ -87,14 +87,32 @@ def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
     return bins, {"rebalanced": inverse_frequency(counts, bins), "half": half}
 
 
-@lru_cache(maxsize=1)
-def _shown(bank: ImageBank, subset: str, most: int | None) -> tuple[list[str], np.ndarray, torch.Tensor]:
-    """Names, pictures and true bins int16 (N, H, W) of what is scored, kept: a model is scored in many decodings."""
-    part: ImageBank = getattr(bank, subset)
-    chosen = np.linspace(0, len(part) - 1, min(most or len(part), len(part))).round().astype(int)
-    shown, (bins, _) = part.images[chosen], _reference(bank)
-    true_bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(shown)])
-    return [part.names[i] for i in chosen], shown, true_bins
+class _Shown:
+    """The pictures of a bank that are scored, and the weights of their pixels."""
+
+    def __init__(self, bank: ImageBank, subset: str, most: int | None, floor: int | None, batch_size: int) -> None:
+        require_choice(subset, SPLITS, "subset")
+        require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
+        require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
+        part: ImageBank = getattr(bank, subset)
+        chosen = np.linspace(0, len(part) - 1, min(most or len(part), len(part))).round().astype(int)
+        self.names, self.images, self.batch_size = [part.names[i] for i in chosen], part.images[chosen], batch_size
+        bins, weights = _reference(bank)
+        self.bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(self.images)])
+        macro = per_bin(self.bins, floor or min(50, -(-len(chosen) // 4)), len(bins))
+        self.weights = weights | {"macro": macro}
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """Pictures (B, 3, H, W) in [0, 1] and the weights (B, H, W) of their pixels by name."""
+        for start in range(0, len(self.names), self.batch_size):
+            some = slice(start, start + self.batch_size)
+            labels = self.bins[some].long()
+            yield to_tensor(self.images[some]), {name: weight[labels] for name, weight in self.weights.items()}
+
+    def table(self, parts: list[dict[str, torch.Tensor]]) -> pd.DataFrame:
+        """Scores of every batch as one table, a row a picture."""
+        table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
+        return table.set_axis(pd.Index(self.names, name="image"))
 
 
 def evaluate(
@@ -113,26 +131,32 @@ def evaluate(
     rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures, or a
     quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
     """
-    require_choice(subset, SPLITS, "subset")
-    require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
-    require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
-    bins, weights = _reference(bank)
-    names, shown, true_bins = _shown(bank, subset, most)
-    weights = weights | {"macro": per_bin(true_bins, floor or min(50, -(-len(names) // 4)), len(bins))}
-    parts: list[dict[str, torch.Tensor]] = []
-    for start in range(0, len(names), batch_size):
-        some = slice(start, start + batch_size)
-        true, labels = to_tensor(shown[some]), true_bins[some].long()
-        colored = colorizer.colorize(true).to(true.dtype)
-        parts.append(per_image(colored, true, {name: weight[labels] for name, weight in weights.items()}))
-    table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
-    return table.set_axis(pd.Index(names, name="image"))
+    shown = _Shown(bank, subset, most, floor, batch_size)
+    return shown.table([per_image(colorizer.colorize(true).to(true.dtype), true, weights) for true, weights in shown])
 
 
 def decodings(
-    colorizer: Colorizer, bank: ImageBank, strengths: Sequence[float], temperatures: Sequence[float], **options: Any
+    colorizer: Colorizer,
+    bank: ImageBank,
+    subset: str = "val",
+    *,
+    strengths: Sequence[float] = (),
+    temperatures: Sequence[float] = (),
+    most: int | None = None,
+    batch_size: int = 16,
 ) -> pd.DataFrame:
-    """`evaluate`, with its `options`, at each strength of rebalancing and temperature, in the index as ``s``, ``T``."""
-    tried = [(s, t) for s in strengths for t in temperatures]
-    found = {(s, t): evaluate(colorizer.decoding(rebalance=s, temperature=t), bank, **options) for s, t in tried}
-    return pd.concat(found, names=["s", "T"])
+    """`evaluate` at each strength of rebalancing and temperature, in the index as ``s``, ``T``; if none, the method's.
+
+    Every picture goes through the network once.
+    """
+    shown, method = _Shown(bank, subset, most, None, batch_size), colorizer.model.method
+    tried = [(s, t) for s in strengths or (method.rebalance,) for t in temperatures or (method.temperature,)]
+    ways = {(s, t): colorizer.decoding(rebalance=s, temperature=t) for s, t in tried}
+    parts: dict[Any, list[dict[str, torch.Tensor]]] = {key: [] for key in ways}
+    for true, weights in shown:
+        lightness = lightness_of(true.to(colorizer.device), colorizer.space)
+        prediction = colorizer.predict(lightness)
+        for key, way in ways.items():
+            colored = way.render(lightness, prediction).to(true)
+            parts[key].append(per_image(colored, true, weights))
+    return pd.concat({key: shown.table(part) for key, part in parts.items()}, names=["s", "T"])

@@ -109,27 +109,30 @@ def evaluate_run(
     ``images.csv``, which is returned, is of all test pictures, and ``<name>.csv`` of those of each of the `others`,
     sources that are out of its domain. Of a trained method, ``seen.csv`` is of training pictures, and of a
     classification ``temperatures.csv`` of test pictures decoded at each of `temperatures`, in a column ``T``, and
-    ``decodings.csv`` of validation pictures at each of these and each of the `strengths` of rebalancing, ``s``. These
-    three are of `most` pictures at most (see `evaluation.evaluate`).
+    ``decodings.csv`` of validation pictures at each of these and each of the `strengths` of rebalancing, ``s``;
+    ``decodings-<name>.csv`` is of the same for the `others`. All but the first two kinds are of `most` pictures at most
+    (see `evaluation.evaluate`). A table that is there compressed, ``.csv.xz``, is written so again.
     """
     started = time.perf_counter()
     run = ensure_trained(run)
     colorizer = colorizer_of(run, bank)
-    scored = {"images": evaluate(colorizer, bank)}
-    foreign = [load(source, size=bank.images.shape[1]) for source in others]
-    scored |= {other.name: evaluate(colorizer, other) for other in foreign}
+    banks = {"images": bank} | {source: load(source, size=bank.images.shape[1]) for source in others}
+    scored = {name: evaluate(colorizer, pictures) for name, pictures in banks.items()}
     about, summary = {}, {}
     if isinstance(colorizer, Colorizer):
         about, summary = (read_json(run.network / name) for name in (DESCRIPTION, SUMMARY))
         about["method"] = asdict(colorizer.model.method)  # not the one that a run decodes
         scored["seen"] = evaluate(colorizer, bank, "train", most=most)
         if temperatures and colorizer.is_distribution:
-            decoded = {t: evaluate(colorizer.decoding(temperature=t), bank, most=most) for t in temperatures}
-            scored["temperatures"] = pd.concat(decoded, names=["T"])
-        if strengths and colorizer.is_distribution:  # what is chosen is chosen here, not on test pictures
-            scored["decodings"] = decodings(colorizer, bank, strengths, temperatures, subset="val", most=most)
+            found = decodings(colorizer, bank, "test", temperatures=temperatures, most=most)
+            scored["temperatures"] = found.droplevel("s")
+        if strengths and colorizer.is_distribution:  # what is chosen is chosen on validation, not on test pictures
+            tried: dict[str, Any] = {"strengths": strengths, "temperatures": temperatures, "most": most}
+            scored["decodings"] = decodings(colorizer, bank, "val", **tried)
+            for source in others:
+                scored[f"decodings-{source}"] = decodings(colorizer, banks[source], "test", **tried)
     for name, table in scored.items():
-        with replacing(run.path / f"{name}.csv") as temporary:
+        with replacing(run.table(name)) as temporary:
             table.to_csv(temporary, float_format="%.8g")
     content: dict[str, Any] = {"method": run.method, "seed": run.seed}
     config = content | {"data": bank.name, "size": int(bank.images.shape[1])} | about
@@ -181,7 +184,7 @@ def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     And ``cluster``, where some belong together (see `roll`). `table` is one of those that `evaluate_run`
     writes; runs that have none by nature are left out. A ``FileNotFoundError`` if one is not scored, or there is none.
     """
-    parts = [run.scores(table) for run in runs if run.metrics and (run.path / f"{table}.csv").exists()]
+    parts = [run.scores(table) for run in runs if run.metrics and run.table(table).exists()]
     if not parts:
         raise FileNotFoundError(f"runs: expected scored runs with {table}.csv, found none; see `make study`")
     found = pd.concat(parts, ignore_index=True)

@@ -60,7 +60,12 @@ class Run:
 
     def scores(self, table: str = "images") -> pd.DataFrame:
         """Scores with a row a picture: columns ``method``, ``seed``, ``image`` and those of `evaluation.evaluate`."""
-        return pd.read_csv(self.path / f"{table}.csv").assign(method=self.method, seed=self.seed)
+        return pd.read_csv(self.table(table)).assign(method=self.method, seed=self.seed)
+
+    def table(self, name: str) -> Path:
+        """The file of a table of scores, ``<name>.csv`` or, compressed, ``<name>.csv.xz``, there or not."""
+        plain = self.path / f"{name}.csv"
+        return next(self.path.glob(f"{name}.csv*"), plain)
 
     @property
     def _about(self) -> dict[str, Any]:

@@ -143,28 +143,26 @@ def test_random_gives_the_colours_of_training_pictures(bank):
         assert inside.sum() > 50 and distance.amax(1).min() < 0.1
 
 
-def test_true_bins_are_found_once_for_many_decodings(bank, monkeypatch):
-    found, nearest = [], ColorBins.nearest
-
-    def noted(bins, chroma):
-        found.append(len(chroma))
-        return nearest(bins, chroma)
-
-    monkeypatch.setattr(ColorBins, "nearest", noted)
-    own = replace(bank, hash="another")
-    tables = [evaluate(Gray(), own) for _ in range(3)]
-    assert sum(found) == len(own) + len(own.test)  # the weights of the bank, and the pictures scored
-    pd.testing.assert_frame_equal(tables[0], tables[2])
-    assert len(evaluate(Gray(), own, most=2)) == 2 and sum(found) == len(own) + len(own.test) + 2
+def test_a_picture_goes_through_the_network_once_for_all_its_decodings(bank, monkeypatch):
+    seen, predict = [], Colorizer.predict
+    monkeypatch.setattr(
+        Colorizer, "predict", lambda self, lightness: seen.append(len(lightness)) or predict(self, lightness)
+    )
+    table = decodings(
+        Colorizer.load("class"), bank, "test", strengths=(0.0, 0.5, 1.0), temperatures=(0.38, 1.0), most=2
+    )
+    assert len(table) == 12 and seen == [2]
 
 
 def test_decodings_are_those_of_evaluate_at_every_strength_and_temperature(bank):
     colorizer = Colorizer.load("class")
-    table = decodings(colorizer, bank, (0.0, 1.0), (0.38, 1.0), most=2)
+    table = decodings(colorizer, bank, "test", strengths=(0.0, 1.0), temperatures=(0.38, 1.0), most=2)
     assert table.index.names == ["s", "T", "image"] and len(table) == 8
     for s, t in ((0.0, 1.0), (1.0, 0.38)):
         one = evaluate(colorizer.decoding(rebalance=s, temperature=t), bank, most=2)
         pd.testing.assert_frame_equal(table.loc[(s, t)], one)
+    own = decodings(colorizer, bank, "test", temperatures=(1.0,), most=2).droplevel("s").loc[1.0]
+    pd.testing.assert_frame_equal(own, evaluate(colorizer.decoding(temperature=1.0), bank, most=2))
 
 
 def test_random_repeats_with_its_seed(bank):
