@@ -133,7 +133,7 @@ def evaluate_run(
                 scored[f"decodings-{source}"] = decodings(colorizer, banks[source], "test", **tried)
     for name, table in scored.items():
         with replacing(run.table(name)) as temporary:
-            table.to_csv(temporary, float_format="%.8g")
+            table.to_csv(temporary, float_format="%.6g")
     content: dict[str, Any] = {"method": run.method, "seed": run.seed}
     config = content | {"data": bank.name, "size": int(bank.images.shape[1])} | about
     means = {name: float(value) for name, value in aggregate(scored["images"]).items()}
