@@ -1,8 +1,4 @@
-"""Colour bins: a quantization of the chroma plane, and the three maps between chroma and bins.
-
-Nearest bin (labels), sparse soft encoding (training targets) and annealed mean (decoding) are Section 2 of Zhang, Isola
-and Efros, "Colorful image colorization", ECCV 2016.
-"""
+"""Colour bins: a quantization of the chroma plane, and the maps between chroma and bins of Zhang, Isola, Efros 2016."""
 
 from functools import lru_cache
 

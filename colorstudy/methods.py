@@ -19,8 +19,7 @@ BINS = ("in_gamut", "reachable", "most_frequent", "grid", "grid-lost-center", "g
 pictures; those of the released code of ColorUNet, see `model.MergedCells`. The last two have a defect of that code: the
 first bin decodes to no colour; bins and weights are those of the first 30 pictures."""
 AUGMENTATIONS = ("none", "crops", "views", "views-released", "views-divided-twice")
-"""How training shows a picture: whole, by random windows and flips, or by the seven views of Billaut et al. 2018, ours
-or those of the released code, in which the three noisy ones are divided by 255 twice; see `data.batch`."""
+"""How training shows a picture; see `data.batch`."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Method:
     """A row of the paper's table. Defects of released code are values of the fields that they concern.
 
     `target` and `network` are names, or of your own: a class, or its path ``"package.module:Name"``, which then stands
-    for it. Yours are called as ``Target()``, see `targets.Target`, and ``Net(out_channels)``, see `networks.Network`.
+    for it. Yours are called as ``Target()``, see `targets.Target`, and ``Net(out_channels)``, see `networks`.
     """
 
     name: str = ""  # by default made of those of network and target
@@ -58,8 +57,7 @@ class Method:
         require_choice(self.sampling, SAMPLINGS, "sampling")
         require_choice(self.augmentation, AUGMENTATIONS, "augmentation")
         require(isinstance(self.lam, (int, float)) and 0 <= self.lam <= 1, "lam", "a share in [0, 1]", self.lam)
-        good = isinstance(self.neighbors, int) and self.neighbors >= 1
-        require(good, "neighbors", "an integer >= 1", self.neighbors)
+        require(isinstance(self.neighbors, int) and self.neighbors >= 1, "neighbors", "an integer >= 1", self.neighbors)
         for name in ("smoothing", "rebalance", "grey_mask", "bilateral", "sigma", "temperature"):
             value, may_be_0 = getattr(self, name), name not in ("sigma", "temperature")
             good = isinstance(value, (int, float)) and (value >= 0 if may_be_0 else value > 0)
@@ -99,10 +97,8 @@ def _value(field: str, text: str) -> Any:
 
 
 METHODS: dict[str, Method] = {}
-"""The named methods of the study, the rows of ``methods.csv``: an empty field is that of the base, or the default.
-
-`zhang-small` is a twin that a laptop trains; `dahl` and `cheng` use a network that was trained on ImageNet; `colorunet`
-and `convnet` follow the paper of Billaut et al. 2018, smoothed as we choose, and those `-released` their code."""
+"""The named methods of the study, the rows of ``methods.csv``: an empty field is that of the base, or the default. The
+smoothing of `colorunet` and `convnet`, by Billaut et al. 2018, is our choice; those `-released` follow their code."""
 for row in table_of(__file__):
     changes = {field.name: _value(field.name, row[field.name]) for field in fields(Method) if row[field.name]}
     METHODS[row["name"]] = replace(METHODS[row["base"]] if row["base"] else Method(), **changes)

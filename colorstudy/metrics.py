@@ -153,15 +153,14 @@ def roughness(lab_chroma: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def per_image(pred_rgb: Tensor, true_rgb: Tensor, weights: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
+def per_image(pred: Tensor, target: Tensor, weights: Mapping[str, Tensor] = {}) -> dict[str, Tensor]:
     """Every score (B,) of coloured pictures: the columns of the per-image table.
 
-    Of sRGB (B, 3, H, W) in [0, 1], at least 11 x 11 pixels: auc, rmse, psnr, ssim, ciede2000; colorfulness, chroma and
-    roughness of the prediction, and with ``_true`` of the truth; tail_hits, tail_weight, and ``<name>_hits``,
-    ``<name>_weight`` for each of `weights` by name (B, H, W), what each pixel counts (see `auc_parts`). The ab scores
-    are of the picture as shown, so inside of the gamut.
+    Of sRGB (B, 3, H, W) in [0, 1], at least 11 x 11 pixels. What ends in ``_true`` is of the truth, ``<name>_hits`` and
+    ``<name>_weight`` are `auc_parts` for each of `weights` by name (B, H, W), and for vivid pixels, the tail. The ab
+    scores are of the picture as shown, so inside of the gamut.
     """
-    pred_rgb, true_rgb = _pair(pred_rgb, true_rgb, 3, ("pred_rgb", "true_rgb"), unit=True)
+    pred_rgb, true_rgb = _pair(pred, target, 3, unit=True)
     pred_lab, true_lab = color.srgb_to_lab(pred_rgb), color.srgb_to_lab(true_rgb)
     pred, true = pred_lab[:, 1:], true_lab[:, 1:]
     scores = {"auc": auc(pred, true), "rmse": rmse(pred, true)}
@@ -195,16 +194,13 @@ def _maps(maps: Tensor, name: str, channels: int, unit: bool = False) -> Tensor:
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32), memory_format=torch.contiguous_format)
     if unit:
         low, high = maps.aminmax()  # up to the rounding of a resize or of half precision
-        in_range = bool(low >= -1e-3 and high <= 1 + 1e-3)
-        require(in_range, name, "values in [0, 1]", f"[{low:.4g}, {high:.4g}]")
+        require(bool(low >= -1e-3 and high <= 1 + 1e-3), name, "values in [0, 1]", f"[{low:.4g}, {high:.4g}]")
     return maps
 
 
-def _pair(
-    pred: Tensor, target: Tensor, channels: int, names: tuple[str, str] = ("pred", "target"), unit: bool = False
-) -> tuple[Tensor, Tensor]:
+def _pair(pred: Tensor, target: Tensor, channels: int, unit: bool = False) -> tuple[Tensor, Tensor]:
     """Both as `_maps` of one shape and one precision."""
-    pred, target = _maps(pred, names[0], channels, unit), _maps(target, names[1], channels, unit)
-    require(pred.shape == target.shape, names[0], f"the shape of {names[1]} {tuple(target.shape)}", tuple(pred.shape))
+    pred, target = _maps(pred, "pred", channels, unit), _maps(target, "target", channels, unit)
+    require(pred.shape == target.shape, "pred", f"the shape of target {tuple(target.shape)}", tuple(pred.shape))
     dtype = torch.promote_types(pred.dtype, target.dtype)
     return pred.to(dtype), target.to(dtype)

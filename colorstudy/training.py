@@ -30,6 +30,7 @@ from colorstudy.model import Model
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from lightning_fabric.loggers import Logger
 
 # Settings that do not change what is learned (beyond rounding), so that a run may resume with others.
 _INCIDENTAL = ("interval", "accelerator", "threads")
@@ -73,6 +74,7 @@ def fit(
     *,
     start: str | Path | None = None,
     overwrite: bool = False,
+    logger: "Logger | list[Logger] | None" = None,
 ) -> Path:
     """Train `method` on the training pictures of `data`, or go on where an earlier call stopped.
 
@@ -83,8 +85,8 @@ def fit(
 
     `out_dir` is the run folder, made if needed, and returned. Where it holds a run of another method, config, data or
     code, that is refused with a ``ValueError`` that names the difference, unless `overwrite`. `start` is a finished run
-    of the method that `method` starts from, if it does (`Method.start`). A loss that is no longer finite is a
-    ``FloatingPointError``. However a run ends, its last checkpoint is whole; torchrun ends all processes if one dies.
+    of the method that `method` starts from, if it does (`Method.start`). `logger`, of Lightning Fabric, or a list of
+    them is given the rows of ``train.csv``. A loss that is no longer finite is a ``FloatingPointError``.
     """
     method, out_dir = get(method), Path(out_dir)
     require(not method.decodes, "method", f"one to train, as {method.name} decodes {method.decodes}", method.name)
@@ -94,10 +96,9 @@ def fit(
     wanted = f"a finished run of {method.start}" if method.start else f"none, as {method.name} starts from none"
     got = began.method.name if began else "none"
     require(got == (method.start or "none"), "start", wanted, got)
-    fabric = _fabric_of(config.accelerator, config.precision)
-    world_size = fabric.world_size
-    expected = f"a multiple of the {world_size} processes"
-    require(config.batch_size % world_size == 0, "batch_size", expected, config.batch_size)
+    fabric = _fabric_of(config.accelerator, config.precision, logger)
+    expected = f"a multiple of the {fabric.world_size} processes"
+    require(config.batch_size % fabric.world_size == 0, "batch_size", expected, config.batch_size)
     fabric.launch()
     out_dir.mkdir(parents=True, exist_ok=True)
     with FileLock(out_dir / ".lock") if fabric.is_global_zero else nullcontext():
@@ -126,14 +127,14 @@ def leave() -> None:
         dist.destroy_process_group()
 
 
-def _fabric_of(accelerator: str, precision: str) -> "Fabric":
+def _fabric_of(accelerator: str, precision: str, logger: "Logger | list[Logger] | None") -> "Fabric":
     """Fabric for the processes of torchrun; a ``ValueError`` if this machine lacks the device or the precision."""
     from lightning_fabric import Fabric  # seconds, which those who only colour pictures need not wait for
     from lightning_fabric.strategies import DDPStrategy
 
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     machines = int(os.environ.get("WORLD_SIZE", devices)) // devices
-    places: dict[str, Any] = {"devices": devices, "num_nodes": machines}
+    places: dict[str, Any] = {"devices": devices, "num_nodes": machines, "loggers": logger}
     if devices * machines > 1:  # a network for every cluster of pictures, as Cheng et al. have, may see none of a batch
         places["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     try:
@@ -193,6 +194,10 @@ def _train(
             raise FloatingPointError(f"{out_dir}: the loss is no longer finite before step {step}; {advice}")
         if writes:
             runs.log(out_dir, step - len(found), found, rates)
+            for at, (value, rate) in enumerate(zip(found, rates), step - len(found)):
+                fabric.log_dict({"loss": value, "learning_rate": rate}, at)
+            for logger in fabric.loggers:  # before the checkpoint: a kill in between logs steps twice, but loses none
+                logger.save()
             runs.save_checkpoint(out_dir, step, seconds, model, optimizer, schedule)
         speed, mean = len(found) * config.batch_size / (time.perf_counter() - started), sum(found) / len(found)
         fabric.print(f"{out_dir.name}: step {step}/{config.steps}  loss {mean:.4f}  {speed:.0f} images/s", flush=True)

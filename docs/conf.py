@@ -15,6 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of the paper's kernel
 
+from badge import BADGE  # noqa: E402
+
 from colorstudy import __version__ as release  # noqa: E402
 
 sys.modules["colorstudy.__main__"] = None  # which autosummary would run
@@ -86,7 +88,14 @@ def escaped(app, kind, name, found, options, lines):
     lines[:] = "\n\n".join(parts).splitlines()
 
 
+def badged(app, page, content):
+    """The site's home has the badge under its heading."""
+    if BADGE and page == root_doc:
+        content[0] = content[0].replace("\n", f"\n\n{BADGE}\n", 1)
+
+
 def setup(app):
     if not app.tags.has("paper"):
         app.connect("autodoc-process-docstring", escaped)
+        app.connect("source-read", badged)
     app.add_html_math_renderer("mathml", inline_renderers=(mathml, None), block_renderers=(mathml, None))

@@ -57,7 +57,7 @@ def test_equation_4_stands_in_one_place():
 
 # What the extras bring.
 OPTIONAL = [
-    "anywidget", "av", "cv2", "efficientnet_lite_pytorch", "matplotlib", "mvtbdata",
+    "anywidget", "av", "cv2", "efficientnet_lite_pytorch", "huggingface_hub", "matplotlib", "mvtbdata",
     "papermill", "pooch", "sklearn", "snakemake", "starlette", "statsmodels", "torchmetrics", "traitlets",
     "uvicorn", "yaml",
 ]  # fmt: skip

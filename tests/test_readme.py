@@ -137,3 +137,20 @@ def test_the_container_uses_the_lock_and_the_folder_that_make_looks_for():
     assert "--requirement requirements.lock" in text and "> .venv/.installed" in text
     about = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text(encoding="utf-8"))
     assert (ROOT / ".devcontainer" / about["build"]["dockerfile"]).resolve() == ROOT / "Dockerfile"
+
+
+def test_binder_badges_are_those_of_the_repository(monkeypatch):
+    """None as long as pyproject.toml names none; then the README has to show it, as the site does."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    made = import_module("badge")
+    text = README.read_text(encoding="utf-8")
+    assert made.BADGE in text and ("mybinder.org" in text) == bool(made.BADGE)
+    head = '[project]\nname = "a"\n\n[project.urls]\nHomepage = "https://a.org"\n'
+    assert made.repository(head + "\n[tool.x]\n" + 'repository = "https://b.org"\n') == ""
+    for url, place in {
+        "https://github.com/me/colours": "gh/me/colours",
+        "https://github.com/me/colours.git": "gh/me/colours",
+        "https://git.example.org/a/b/": "git/https%3A%2F%2Fgit.example.org%2Fa%2Fb",
+    }.items():
+        found = made.badge(made.repository(f'{head}Repository = "{url}"\n\n[tool.x]\n'))
+        assert found.endswith(f"(https://mybinder.org/v2/{place}/HEAD?urlpath=lab/tree/notebooks)")

@@ -358,7 +358,7 @@ def test_errors_of_pictures():
     picture = torch.rand(1, 3, 12, 12)
     with pytest.raises(ValueError, match=r"rgb: expected values in \[0, 1\], got \[.*\]"):
         metrics.colorfulness(255 * picture)
-    with pytest.raises(ValueError, match=r"true_rgb: expected values in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"target: expected values in \[0, 1\]"):
         metrics.per_image(picture, picture - 0.5)
     with pytest.raises(ValueError, match=r"pred: expected pictures of at least 11 x 11 pixels.* got 10 x 12"):
         metrics.ssim(picture[:, :, :10], picture[:, :, :10])

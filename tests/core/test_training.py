@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import CSVLogger
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
@@ -115,6 +116,48 @@ def test_the_interval_changes_no_bit(finished, bank, tmp_path):
     fit("l2", bank, replace(CONFIG, interval=100), tmp_path)
     assert weights(tmp_path) == weights(finished)
     assert (tmp_path / "train.csv").read_bytes() == (finished / "train.csv").read_bytes()
+
+
+class Remembering:
+    """A logger of someone else's: no class of Lightning's, but its two methods that training calls."""
+
+    def __init__(self):
+        self.rows, self.saved = [], []
+
+    def log_metrics(self, metrics, step=None):
+        self.rows.append({"step": step, **metrics})
+
+    def save(self):
+        self.saved.append(len(self.rows))
+
+
+def test_a_logger_is_given_the_rows_of_the_log_and_changes_no_bit(finished, bank, tmp_path):
+    mine, theirs = Remembering(), CSVLogger(tmp_path / "logs", name="", version="")
+    fit("l2", bank, CONFIG, tmp_path / "run", logger=[mine, theirs])
+    assert mine.rows == history(tmp_path / "run") and mine.saved == [2, 4, 6]
+    with open(tmp_path / "logs" / "metrics.csv", newline="") as file:
+        logged = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+    assert logged == history(finished)
+    assert weights(tmp_path / "run") == weights(finished)
+    assert (tmp_path / "run" / "train.csv").read_bytes() == (finished / "train.csv").read_bytes()
+    assert fit("l2", bank, CONFIG, finished, logger=mine) == finished and len(mine.rows) == 6  # nothing to log
+
+
+def test_a_logger_goes_on_where_the_run_does(finished, bank, tmp_path, monkeypatch):
+    saves, original = itertools.count(), runs.save_checkpoint
+
+    def save(*arguments):
+        original(*arguments)
+        if next(saves) == 1:
+            raise KeyboardInterrupt
+
+    mine = Remembering()
+    monkeypatch.setattr(runs, "save_checkpoint", save)
+    with pytest.raises(KeyboardInterrupt):
+        fit("l2", bank, CONFIG, tmp_path, logger=mine)
+    assert [row["step"] for row in mine.rows] == [0, 1, 2, 3] and mine.saved[-1] == 4
+    fit("l2", bank, CONFIG, tmp_path, logger=mine)
+    assert mine.rows == history(tmp_path) == history(finished)
 
 
 def test_seeds(finished, bank, tmp_path):
