@@ -4,15 +4,13 @@ import copy
 import inspect
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from colorstudy._checks import extra, require
-from colorstudy._files import write_text
+from colorstudy._checks import require
 from colorstudy.color import in_blocks, lightness_of, merge
 from colorstudy.data.arrays import Picture, as_batch
 from colorstudy.filters import downscale, joint_bilateral
@@ -20,7 +18,6 @@ from colorstudy.model import Model
 
 WEIGHTS = Path(__file__).parent / "weights"
 """The trained models that come with the package, with a model card; `Colorizer.load` knows them by name."""
-_FILE, _CARD = "model.safetensors", "README.md"  # of a run, of a folder for the Hub
 
 
 class Colorizer:
@@ -58,38 +55,7 @@ class Colorizer:
         """
         shipped = {file.stem: file for file in WEIGHTS.glob("*.safetensors")}
         path = shipped[run_or_file] if run_or_file in shipped else Path(run_or_file)
-        return cls(Model.load(path / _FILE if path.is_dir() else path), device=device)
-
-    @classmethod
-    def from_pretrained(
-        cls, repo_or_folder: str | os.PathLike, revision: str | None = None, device: str | torch.device | None = None
-    ) -> "Colorizer":
-        """That of a folder of `save_pretrained`, or of a `revision` of a Hugging Face Hub repository, "owner/name"."""
-        path = Path(repo_or_folder)
-        if not path.exists():
-            with extra("hub"):
-                from huggingface_hub import hf_hub_download
-            path = Path(hf_hub_download(str(repo_or_folder), _FILE, revision=revision))
-        return cls.load(path, device)
-
-    def save_pretrained(self, folder: str | os.PathLike, repo_id: str = "", private: bool | None = None) -> None:
-        """Write the model, decoded as here, and a model card, unless there is one, into `folder`.
-
-        With a `repo_id`, "owner/name", both also go to that repository of the Hugging Face Hub, made if there is none.
-        """
-        folder, method, model = Path(folder), self.model.method, copy.copy(self.model)
-        kept = not self.options or method.target == "classification"  # whose options are fields of its method
-        require(kept, "options", f"none, as a file of a {method.target} has no place for them", self.options)
-        model.method, model.size = replace(method, **self.options), self.size
-        model.save(folder / _FILE)
-        if not (folder / _CARD).exists():
-            card = Path(__file__).with_suffix(".md").read_text(encoding="utf-8")
-            write_text(folder / _CARD, card.format(repo=repo_id or folder.resolve().name, model=model))
-        if repo_id:
-            with extra("hub"):
-                from huggingface_hub import create_repo, upload_folder
-            create_repo(repo_id, private=private, exist_ok=True)
-            upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[_FILE, _CARD])
+        return cls(Model.load(path / "model.safetensors" if path.is_dir() else path), device=device)
 
     def decoding(self, **options: Any) -> "Colorizer":
         """The same with other `options` of the target's ``decode``, such as temperature and rebalance."""

@@ -5,7 +5,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from colorstudy._checks import require
+from colorstudy._checks import require, require_maps
 
 
 def gaussian_blur(
@@ -39,6 +39,10 @@ def joint_bilateral(
     of those around it, weighted by a Gaussian of their distance (`sigma_space`, in pixels; the window reaches 2 sigma)
     and one of their difference in lightness (`sigma_lightness`).
     """
+    require_maps(chroma, "chroma", 2, "(B, 2, H, W)")
+    require_maps(lightness, "lightness", 1, "(B, 1, H, W)")
+    same = lightness.shape[-2:] == chroma.shape[-2:] and len(lightness) == len(chroma)
+    require(same, "lightness", f"batch and size of chroma, {tuple(chroma.shape)}", tuple(lightness.shape))
     height, width = chroma.shape[-2:]
     radius = math.ceil(2 * sigma_space)
     total, weight = torch.zeros_like(chroma), torch.zeros_like(lightness)

@@ -31,6 +31,7 @@ def count(images: Pictures, bins: ColorBins) -> torch.Tensor:
 
 def histogram(images: Pictures, shape: tuple[int, int] = (32, 32), space: str = "yuv") -> torch.Tensor:
     """How many pixels of `images` fall in each of `shape` equal cells of the `space`, up to its largest chroma."""
+    require(len(shape) == 2 and min(shape) >= 1, "shape", "two numbers of cells >= 1", shape)
     sizes = torch.tensor(shape)
     counts = torch.zeros(shape[0] * shape[1], dtype=torch.long)
     for batch in batches(images):
@@ -72,8 +73,9 @@ def audit(centers: np.ndarray | torch.Tensor, p: np.ndarray | torch.Tensor) -> "
     """Tests whether a prior file can be what it claims: frequencies `p` (Q,) of the ab bins `centers` (Q, 2), in order.
 
     A table indexed by check, with columns ``value``, ``low``, ``high`` (the bounds), ``passed`` and ``reason`` (of a
-    failure). Into unreachable bins smoothing leaks a little; grey is up to 20 ab units of chroma; neighbouring bins are
-    compared by the correlation of log p.
+    failure). Checked are the sum; the smallest p; mass on bins that are the nearest of no sRGB colour, into which
+    smoothing leaks a little; mass within 20 ab units of grey, where most pixels of photographs lie; the correlation of
+    log p between neighbouring bins, which agree unless the order is wrong; and empty bins, which smoothing fills.
     """
     import pandas as pd
 

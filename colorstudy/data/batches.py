@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from colorstudy._checks import require
+from colorstudy._checks import require, require_choice
+from colorstudy.methods import AUGMENTATIONS
 
 NOISE = (0.02, 0.05, 0.1)  # standard deviations of the three noise views, of values in [0, 1]; assumed
 RELEASED_NOISE = (0.0255, 0.051, 0.0765)  # theirs: 1, 2 and 3e-4 of a luminance that was divided by 255 too often
@@ -35,11 +36,16 @@ def batch(
     "views", one of seven of each picture: whole, mirrored, with noise of three strengths (`NOISE`), or two windows of
     side `crop`. That Billaut et al. 2018 feed seven views, three of them noisy, is known, all else assumed.
     "views-released" are those of their code: noise uniform in [0, `RELEASED_NOISE`), of luminance alone, and windows of
-    .7 of the side, shrunk as the rest, where they pad and mask; "views-divided-twice" divides the noisy by 255 twice.
+    .7 of the side, which we shrink as the rest, where they pad them and mask the loss.
     """
+    require_choice(augmentation, AUGMENTATIONS, "augmentation")
     shape, dtype = np.shape(images), getattr(images, "dtype", type(images).__name__)
     square = len(shape) == 4 and shape[0] > 0 and shape[1] == shape[2] and shape[3] == 3
     require(square and dtype == np.uint8, "images", "uint8 (N, S, S, 3) with N > 0", f"{dtype} {shape}")
+    require(0 < crop <= shape[1], "crop", f"in [1, {shape[1]}], the side of the pictures", crop)
+    require(world_size > 0 and 0 <= rank < world_size, "rank", f"in [0, world_size = {world_size})", rank)
+    shared = batch_size > 0 and batch_size % world_size == 0
+    require(shared, "batch_size", f"a positive multiple of world_size = {world_size}", batch_size)
     whole = windows(images, step, batch_size, crop, seed, rank, world_size, augmentation == "crops").to(device)
     rgb = to_float(whole, crop)
     if not augmentation.startswith("views"):

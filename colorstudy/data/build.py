@@ -51,6 +51,8 @@ def build(name: str, sources: Iterable[_Source], size: int, cache_dir: _Path | N
     """
     sources = list(sources)
     require(isinstance(size, int) and size > 0, "size", "a positive integer", repr(size))
+    require(len(sources) > 0, "sources", "at least one file", "none")
+    require(len({source[0] for source in sources}) == len(sources), "sources", "unique names", "some name twice")
     memory = _files.cache_dir(cache_dir) / f"{name}.json"
     known: dict[str, str] = {}
     with suppress(OSError, ValueError, TypeError):  # no memory, or a damaged one, only costs time
@@ -91,6 +93,8 @@ def _identify(sources: list[_Source], known: dict[str, str]) -> tuple[dict[str, 
     entries: dict[str, _Source] = {}
     skipped: dict[str, str] = {}
     for name, path, split in sources:
+        valid = split in SPLITS if isinstance(split, str) else 0 <= split <= 1
+        require(valid, "split", f"one of {SPLITS} or a probability", repr(split))
         try:
             digest = _files.sha256(path, known)
         except OSError as error:

@@ -58,6 +58,7 @@ def opened(file: str | os.PathLike | bytes) -> Iterator[Image.Image]:
 
 def to_array(image: Image.Image) -> np.ndarray:
     """The pixels of a Pillow image of any mode, uint8 (H, W, 3), made upright, opaque and sRGB as in `read`."""
+    image.load()
     # Pillow inverts white-is-zero TIFFs of 8 bits and less only.
     is_inverted = image.mode.startswith("I") and getattr(image, "tag_v2", {}).get(Base.PhotometricInterpretation) == 0
     return upright(image, 3, lambda block: _opaque(block, is_inverted))

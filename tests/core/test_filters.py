@@ -93,3 +93,15 @@ def test_downscaling_is_the_triangle_filter_of_pillow(scale, size, generator):
 def test_nothing_is_enlarged(scale, generator):
     maps = torch.rand(1, 2, 4, 5, generator=generator)
     assert downscale(maps, scale) is maps
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"lightness": torch.zeros(1, 1, 5, 4)}, r"lightness: expected batch and size of chroma, \(1, 2, 4, 4\)"),
+        ({"chroma": torch.zeros(1, 3, 4, 4)}, "chroma: expected"),
+    ],
+)
+def test_errors_name_the_argument(change, message):
+    with pytest.raises(ValueError, match=message):
+        joint_bilateral(**({"chroma": torch.zeros(1, 2, 4, 4), "lightness": torch.zeros(1, 1, 4, 4)} | change))

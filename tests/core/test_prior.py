@@ -121,6 +121,7 @@ def test_a_smoothed_prior_of_few_pictures_passes_and_its_raw_count_fails_on_smoo
             lambda b: prior.audit(b.centers.T, torch.ones(313)),
             r"centers: expected shape \(Q, 2\), got \(2, 313\)",
         ),
+        (lambda b: prior.histogram(torch.zeros(1, 3, 2, 2), (0, 2)), "shape: expected two numbers of cells >= 1"),
         (lambda b: prior.histogram(torch.zeros(1, 3, 2, 2), space="hsv"), "space: expected one of"),
     ],
 )

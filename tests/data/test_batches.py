@@ -90,6 +90,11 @@ def test_crops_of_read_only_pictures_warn_of_nothing(coded):
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"crop": 17}, r"crop: expected in \[1, 16\], the side of the pictures, got 17"),
+        ({"crop": 0}, "crop: expected in"),
+        ({"batch_size": 9, "world_size": 2}, "batch_size: expected a positive multiple of world_size = 2, got 9"),
+        ({"batch_size": 0}, "batch_size: expected"),
+        ({"rank": 2, "world_size": 2}, r"rank: expected in \[0, world_size = 2\), got 2"),
         ({"step": -1}, "non-negative"),
         ({"seed": -1}, "non-negative"),
         ({"images": np.zeros((0, 16, 16, 3), np.uint8)}, r"images: expected uint8 \(N, S, S, 3\) with N > 0, got"),
@@ -139,6 +144,8 @@ def test_batch_is_the_crops_or_the_whole_pictures_as_numbers(coded):
     for augmentation, augment in (("crops", True), ("none", False)):
         rgb = batch(coded, 5, augmentation=augmentation, **options)
         assert torch.equal(rgb, to_float(crops(coded, 5, augment=augment, **options), 6))
+    with pytest.raises(ValueError, match=r"augmentation: expected one of \['none', .*\], got 'all'"):
+        batch(coded, 5, augmentation="all", **options)
 
 
 @pytest.fixture(scope="module")

@@ -431,10 +431,17 @@ def test_nothing_usable_says_why(tmp_path):
     assert not list(tmp_path.glob("cache/.*"))  # a failed build leaves no temporary files
 
 
-def test_build_checks_the_size_and_leaves_out_what_is_gone(tmp_path):
+def test_build_checks_its_arguments(tmp_path):
     path = save(tmp_path / "a.png", picture())
-    with pytest.raises(ValueError, match="size: expected a positive integer, got 0"):
-        builds.build("bank", [("a", path, "train")], 0, tmp_path)
+    for sources, size, message in [
+        ([], 8, "sources: expected at least one file"),
+        ([("a", path, "train")], 0, "size: expected a positive integer, got 0"),
+        ([("a", path, "valid")], 8, r"split: expected one of \('train', 'val', 'test'\) or a probability, got 'valid'"),
+        ([("a", path, 1.5)], 8, "split: expected"),
+        ([("a", path, "train"), ("a", path, "test")], 8, "sources: expected unique names"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            builds.build("bank", sources, size, tmp_path)
     with pytest.warns(UserWarning, match=r"bank: left out 1 unreadable files: gone \(.*No such file"):
         bank = builds.build("bank", [("a", path, "train"), ("gone", tmp_path / "gone.png", "train")], 8, tmp_path)
     assert bank.names == ("a",) and "gone" in bank.skipped

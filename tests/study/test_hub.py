@@ -17,6 +17,7 @@ import yaml
 from colorstudy.colorize import WEIGHTS, Colorizer
 from colorstudy.methods import METHODS, Method
 from colorstudy.model import Model
+from colorstudy.study.hub import from_pretrained, save_pretrained
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (24, 30), np.uint8)
 
@@ -54,9 +55,9 @@ def same(first, second):
 
 
 def test_a_folder_brings_back_the_colorizer(colorizer, tmp_path):
-    colorizer.save_pretrained(tmp_path)
+    save_pretrained(colorizer, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"model.safetensors", "README.md"}
-    back = Colorizer.from_pretrained(tmp_path, device="cpu")
+    back = from_pretrained(tmp_path, device="cpu")
     assert same(back, colorizer) and back.model.checksum == colorizer.model.checksum
     colorizer.model.save(tmp_path / "plain")
     assert (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "plain").read_bytes()
@@ -66,8 +67,8 @@ def test_a_folder_brings_back_the_colorizer(colorizer, tmp_path):
 def test_size_and_decoding_are_kept_and_the_colorizer_is_left_alone(colorizer, tmp_path):
     changed = Colorizer(colorizer.model, 16, "cpu", temperature=0.9, rebalance=0.25)
     before = changed.model.method, changed.model.size
-    changed.save_pretrained(tmp_path)
-    back = Colorizer.from_pretrained(tmp_path, device="cpu")
+    save_pretrained(changed, tmp_path)
+    back = from_pretrained(tmp_path, device="cpu")
     assert (back.size, back.model.method.temperature, back.model.method.rebalance) == (16, 0.9, 0.25)
     assert same(back, changed) and not same(back, colorizer)
     assert (changed.model.method, changed.model.size) == before
@@ -87,14 +88,14 @@ class Scaled:
 
 def test_an_option_that_a_file_cannot_hold_is_refused(tmp_path):
     made = Colorizer(Model(Method(target=Scaled), Scaled()), device="cpu")
-    made.save_pretrained(tmp_path / "plain")
+    save_pretrained(made, tmp_path / "plain")
     with pytest.raises(ValueError, match=r"^options: expected none, as .*, got \{'temperature': 2\.0\}"):
-        made.decoding(temperature=2.0).save_pretrained(tmp_path / "scaled")
+        save_pretrained(made.decoding(temperature=2.0), tmp_path / "scaled")
     assert not (tmp_path / "scaled").exists()
 
 
 def test_the_card_says_what_the_model_is(colorizer, tmp_path):
-    colorizer.save_pretrained(tmp_path)
+    save_pretrained(colorizer, tmp_path)
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     _, head, body = text.split("---\n", 2)
     expected = {"library_name": "colorstudy", "license": "other", "pipeline_tag": "image-to-image"}
@@ -106,7 +107,7 @@ def test_the_card_says_what_the_model_is(colorizer, tmp_path):
 
 def test_a_card_that_is_there_stays(colorizer, tmp_path):
     (tmp_path / "README.md").write_text("my own words")
-    colorizer.save_pretrained(tmp_path)
+    save_pretrained(colorizer, tmp_path)
     assert (tmp_path / "README.md").read_text() == "my own words"
 
 
@@ -114,23 +115,23 @@ def test_a_repository_brings_back_the_colorizer(colorizer, hub, tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "secret.txt").write_text("of no concern to others")
-    colorizer.save_pretrained(folder, repo_id="me/colours", private=True)
+    save_pretrained(colorizer, folder, repo_id="me/colours", private=True)
     assert hub.calls == [("create_repo", "me/colours", {"private": True, "exist_ok": True})]
     assert {path.name for path in (hub.root / "me/colours/main").iterdir()} == {"model.safetensors", "README.md"}
     assert 'from_pretrained("me/colours")' in (hub.root / "me/colours/main/README.md").read_text(encoding="utf-8")
-    assert same(Colorizer.from_pretrained("me/colours", device="cpu"), colorizer)
-    colorizer.save_pretrained(folder, "me/colours")  # again
+    assert same(from_pretrained("me/colours", device="cpu"), colorizer)
+    save_pretrained(colorizer, folder, "me/colours")  # again
 
 
 def test_a_revision_is_asked_for(colorizer, hub):
-    colorizer.save_pretrained(hub.root / "me/colours/v1")
-    Colorizer.from_pretrained("me/colours", revision="v1", device="cpu")
+    save_pretrained(colorizer, hub.root / "me/colours/v1")
+    from_pretrained("me/colours", revision="v1", device="cpu")
     assert hub.calls == [("hf_hub_download", "me/colours", {"revision": "v1"})]
 
 
 def test_without_a_repository_nothing_is_uploaded(colorizer, hub, tmp_path):
-    colorizer.save_pretrained(tmp_path / "mine")
-    Colorizer.from_pretrained(tmp_path / "mine", device="cpu")
+    save_pretrained(colorizer, tmp_path / "mine")
+    from_pretrained(tmp_path / "mine", device="cpu")
     assert hub.calls == []
 
 
@@ -142,10 +143,10 @@ def damaged(path):
 
 @pytest.mark.parametrize("spoil", [damaged, lambda path: path.write_bytes(pickle.dumps({"weights": 1}))])
 def test_what_comes_from_a_repository_is_checked_as_any_file(colorizer, hub, spoil):
-    colorizer.save_pretrained(hub.root / "me/colours/main")
+    save_pretrained(colorizer, hub.root / "me/colours/main")
     spoil(hub.root / "me/colours/main/model.safetensors")
     with pytest.raises(ValueError, match=r"model\.safetensors: expected"):
-        Colorizer.from_pretrained("me/colours")
+        from_pretrained("me/colours")
 
 
 def test_a_repository_cannot_have_anything_called(colorizer, hub):
@@ -156,24 +157,24 @@ def test_a_repository_cannot_have_anything_called(colorizer, hub):
     model.method = method
     model.save(hub.root / "me/colours/main/model.safetensors")
     with pytest.raises(ValueError, match="network: expected a network class, got os:abort"):
-        Colorizer.from_pretrained("me/colours")
+        from_pretrained("me/colours")
 
 
 def test_a_folder_without_a_model_is_not_found(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"model\.safetensors: expected the weights of a model"):
-        Colorizer.from_pretrained(tmp_path)
+        from_pretrained(tmp_path)
 
 
 def test_a_missing_extra_is_named(colorizer, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for call in (
-        lambda: Colorizer.from_pretrained("me/colours"),
-        lambda: colorizer.save_pretrained(tmp_path, "me/colours"),
+        lambda: from_pretrained("me/colours"),
+        lambda: save_pretrained(colorizer, tmp_path, "me/colours"),
     ):
         with pytest.raises(ImportError, match=r"pip install 'colorstudy\[hub\]'"):
             call()
-    colorizer.save_pretrained(tmp_path)  # which needs no Hub, as does the next
-    assert same(Colorizer.from_pretrained(tmp_path, device="cpu"), colorizer)
+    save_pretrained(colorizer, tmp_path)  # which needs no Hub, as does the next
+    assert same(from_pretrained(tmp_path, device="cpu"), colorizer)
 
 
 def test_a_model_of_the_package_loads_without_the_hub():
@@ -191,7 +192,7 @@ def test_the_real_hub_takes_these_calls():
 
 def test_the_card_is_one_that_the_hub_reads(colorizer, tmp_path):
     hub = pytest.importorskip("huggingface_hub")
-    colorizer.save_pretrained(tmp_path)
+    save_pretrained(colorizer, tmp_path)
     data = hub.ModelCard.load(tmp_path / "README.md").data
     assert (data.license, data.library_name, data.pipeline_tag) == ("other", "colorstudy", "image-to-image")
 
@@ -199,6 +200,6 @@ def test_the_card_is_one_that_the_hub_reads(colorizer, tmp_path):
 def test_half_precision_goes_through(tmp_path):
     """The default model, whose file holds half of the bits: what comes back colours alike."""
     default = Colorizer.load(device="cpu")
-    default.save_pretrained(tmp_path)
-    back = Colorizer.from_pretrained(tmp_path, device="cpu")
+    save_pretrained(default, tmp_path)
+    back = from_pretrained(tmp_path, device="cpu")
     assert torch.allclose(*(torch.from_numpy(one.colorize(PICTURE / 255.0)) for one in (default, back)), atol=1e-6)
