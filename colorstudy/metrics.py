@@ -195,8 +195,7 @@ def _maps(maps: Tensor, name: str, channels: int, unit: bool = False) -> Tensor:
     maps = maps.to(torch.promote_types(maps.dtype, torch.float32), memory_format=torch.contiguous_format)
     if unit:
         low, high = maps.aminmax()  # up to the rounding of a resize or of half precision
-        in_range = bool(low >= -1e-3 and high <= 1 + 1e-3)
-        require(in_range, name, "values in [0, 1]", f"[{low:.4g}, {high:.4g}]")
+        require(bool(low >= -1e-3 and high <= 1 + 1e-3), name, "values in [0, 1]", f"[{low:.4g}, {high:.4g}]")
     return maps
 
 

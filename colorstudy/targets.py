@@ -5,7 +5,6 @@ A target holds both directions together, so that they cannot disagree: ``loss(ou
 """
 
 import warnings
-from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -54,20 +53,15 @@ def pixel_weights(weights: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 
 class _Target(nn.Module):
-    """What both targets share: the space, the truth at the size of the output, and the call."""
+    """What both targets share: the space, and the truth at the size of the output."""
 
     out_channels: int
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of output and chroma
 
     def __init__(self, space: str, sampling: str) -> None:
         super().__init__()
         require_choice(space, SPACES, "space")
         require_choice(sampling, SAMPLINGS, "sampling")
         self.space, self.sampling, self._is_first = space, sampling, True
-
-    def forward(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
-        """The loss."""
-        return self.loss(output, chroma)
 
     def _truth(self, output: torch.Tensor, chroma: torch.Tensor) -> torch.Tensor:
         """`chroma` (B, 2, H, W), checked, at the size of `output`."""

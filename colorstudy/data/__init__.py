@@ -27,7 +27,6 @@ def load(source: str | os.PathLike, **options: Any) -> ImageBank:
         require(name is not None or path.is_dir(), "source", f"a tar file of one of {[*SETS]}", f"{path}, of none")
         return published(name, data=path, **options) if name else folder(source, **options)
     if ":" in str(source):
-        bank: ImageBank = resolve(str(source), "source")(**options)
-        return bank
+        return resolve(str(source), "source")(**options)
     require(source in known, "source", f"one of {known} or the path of a folder of pictures", repr(str(source)))
     return photos(**options) if source == "photos" else published(str(source), **options)

@@ -223,12 +223,6 @@ def test_out_channels(bins):
     assert Regression("yuv").out_channels == 2 and Classification(bins).out_channels == 313
 
 
-def test_calling_a_target_gives_its_loss(bins, chroma, logits):
-    for target in (Regression("lab", blurs=(3,)), Classification(bins, grey_mask=5.0)):
-        output = logits[:, : target.out_channels]
-        assert torch.equal(target(output, chroma), target.loss(output, chroma))
-
-
 def test_distribution_is_the_softmax_of_the_logits(bins, logits):
     target = Classification(bins, rebalance=1.0, temperature=0.1)  # which are of the decoding, not of the prediction
     assert torch.equal(target.distribution(logits), torch.softmax(logits, dim=1))
