@@ -11,8 +11,7 @@ WORKDIR /home/${NB_USER}/colorstudy
 COPY --chown=${NB_UID} . .
 # The lock names one torch for all machines; from this index comes its build without CUDA.
 ENV PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu PIP_NO_CACHE_DIR=1
-RUN python -m venv .venv && .venv/bin/pip install --requirement requirements.lock \
- && .venv/bin/pip install --no-deps --no-build-isolation --editable . && pwd > .venv/.installed
+RUN make .venv/.installed
 ENV PATH=/home/${NB_USER}/colorstudy/.venv/bin:$PATH JUPYTER_PREFER_ENV_PATH=1
 EXPOSE 8888
 CMD ["jupyter", "lab", "--ip=0.0.0.0", "--no-browser", "notebooks"]

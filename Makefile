@@ -20,6 +20,11 @@ RUN   := PATH="$(CURDIR)/$(BIN):$$PATH" JUPYTER_PREFER_ENV_PATH=1 GOMP_SPINCOUNT
 SOUND := $(shell $(BIN)/python -c 'import pip' 2>/dev/null && \
            { [ ! -f $(STAMP) ] || [ "$$(cat $(STAMP))" = "$(CURDIR)" ]; } && echo yes)
 
+# The file or line that follows CHECKED comes with hashes, and nothing else is fetched: no dependency that it does not
+# name, and no setuptools to build what has no wheel. torch has no hash; the header of requirements.lock says why.
+PIP     := $(BIN)/python -m pip install -qq --disable-pip-version-check
+CHECKED := $(PIP) --require-hashes --no-deps --no-build-isolation --requirement
+
 .DEFAULT_GOAL := help
 .PHONY: help study notebooks paper docs test lab bench lock clean unsound
 
@@ -69,22 +74,28 @@ lab: $(STAMP)  ## open the notebooks in JupyterLab
 bench: $(STAMP)  ## time the parts that matter, one after the other
 	$(RUN) OMP_NUM_THREADS=1 python -m pytest -p no:xdist -s $(ARGS) tests/benchmarks
 
+# setuptools is first, as it builds what has no wheel, and torch last: what it depends on is there by then, checked, but
+# for what its CUDA builds bring themselves. The other way round, pip would take that unchecked, and leave it there.
 $(STAMP): requirements.lock pyproject.toml $(if $(SOUND),,unsound)
 	@echo "Installing requirements.lock into $(VENV) (minutes the first time) ..."
 	@[ -n "$(SOUND)" ] || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	  { echo "colorstudy needs Python 3.10 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
 	@[ -n "$(SOUND)" ] || $(PYTHON) -m venv --clear $(VENV)
 	@printf '%s\n' "$(CURDIR)" > $(STAMP).new
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --requirement requirements.lock
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@awk '/^[^ ]/ { here = /^setuptools==/ } here' requirements.lock | $(CHECKED) /dev/stdin
+	@grep -v '^torch==' requirements.lock | $(CHECKED) /dev/stdin
+	@$(PIP) $$(grep '^torch==' requirements.lock)
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@mv $(STAMP).new $(STAMP)
 
 lock:  ## rewrite requirements.lock from pyproject.toml; ARGS=--upgrade renews every version
 	@$(RUN) command -v uv >/dev/null || { echo "make lock needs uv: python3 -m pip install uv" >&2; exit 1; }
 	@header=$$(grep '^#' requirements.lock) && \
 	$(RUN) uv pip compile pyproject.toml --all-extras --group lock --universal --python-version 3.10 \
-	  --no-annotate --no-header --output-file requirements.lock --quiet $(ARGS) && \
-	printf '%s\n' "$$header" | cat - requirements.lock > requirements.lock.new && \
+	  --no-annotate --no-header --generate-hashes --output-file requirements.lock --quiet $(ARGS) && \
+	{ printf '%s\n' "$$header"; \
+	  awk '/^[^ ]/ { torch = /^torch==/ } torch && /^ / { next } torch { sub(/ \\$$/, "") } 1' requirements.lock; \
+	} > requirements.lock.new && \
 	mv requirements.lock.new requirements.lock
 
 clean:  ## remove the environment and all caches; results stay

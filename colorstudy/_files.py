@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
+
 from colorstudy._checks import require
 
 
@@ -42,8 +44,6 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def write_tensors(path: str | Path, tensors: Mapping[str, Any], metadata: dict[str, str] | None = None) -> None:
     """Write `tensors` as a safetensors file, whole or not at all; every failure is an ``OSError`` that names it."""
-    from safetensors.torch import save
-
     content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, metadata)
     with replacing(path) as temporary:
         try:

@@ -11,6 +11,8 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import colorstudy
 from colorstudy._checks import resolve
 
@@ -25,8 +27,6 @@ def digest(content: Any) -> str:
 
 def provenance() -> dict[str, Any]:
     """Commit, dirty flag, versions, device and thread count of this process."""
-    import torch
-
     commit, dirty = _git()
     return {
         "commit": commit,

@@ -172,8 +172,7 @@ class _Grid:
 @lru_cache
 def _gamut_bins(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Centres (Q, 2) of `ColorBins.in_gamut` and which of them are reachable."""
-    faces = scipy.spatial.ConvexHull(_gamut_surface().numpy()).equations
-    hull = torch.from_numpy(faces)  # (faces, 3): n . x + c <= 0 inside
+    hull = torch.from_numpy(scipy.spatial.ConvexHull(_gamut_surface()).equations)  # (faces, 3): n . x + c <= 0 inside
     half = 110 // step
     axis = step * torch.arange(-half, half + 1, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)  # (G, 2), sorted by (a, b)

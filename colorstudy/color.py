@@ -64,18 +64,15 @@ def srgb_to_yuv(rgb: torch.Tensor) -> torch.Tensor:
 def split(rgb: torch.Tensor, space: str = "lab") -> tuple[torch.Tensor, torch.Tensor]:
     """Lightness (*, 1, H, W) in [0, 100] and chroma (*, 2, H, W) of sRGB pictures (*, 3, H, W) in [0, 1], or uint8."""
     require_choice(space, SPACES, "space")
-    if space == "lab":
-        lab = srgb_to_lab(rgb)
-        return lab[..., :1, :, :], lab[..., 1:, :, :]
-    yuv = srgb_to_yuv(rgb)
-    return 100 * yuv[..., :1, :, :], yuv[..., 1:, :, :]
+    maps = srgb_to_lab(rgb) if space == "lab" else srgb_to_yuv(rgb)
+    lightness, chroma = maps[..., :1, :, :], maps[..., 1:, :, :]
+    return lightness if space == "lab" else 100 * lightness, chroma
 
 
 def lightness_of(rgb: torch.Tensor, space: str = "lab") -> torch.Tensor:
     """Lightness (*, 1, H, W) of pictures (*, 3, H, W): `split` without the cost of the chroma of "lab"."""
     require_maps(rgb, "rgb", 3, "(*, 3, H, W)", or_bytes=True)
-    l_star = space == "lab"
-    return in_blocks(lambda block: 116 * _f(block, slice(1, 2)) - 16 if l_star else split(block, space)[0], rgb)
+    return in_blocks(lambda some: 116 * _f(some, slice(1, 2)) - 16 if space == "lab" else split(some, space)[0], rgb)
 
 
 def merge(lightness: torch.Tensor, chroma: torch.Tensor, space: str = "lab") -> torch.Tensor:

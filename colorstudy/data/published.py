@@ -7,6 +7,7 @@ import lzma
 import os
 import shutil
 import tarfile
+import warnings
 import zipfile
 from functools import lru_cache
 from importlib.metadata import version
@@ -90,6 +91,7 @@ def published(name: str, size: int = 128, cache_dir: _Path | None = None, data: 
                     else:
                         with tarfile.open(root) as tar:
                             tar.extractall(temporary, [one for one in tar if one.name in split], filter="data")
+                    _compare(name, temporary)
                     temporary.rename(cached)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -140,6 +142,17 @@ def _fetch(name: str, folder: Path) -> None:
             path.unlink()
             raise ValueError(f"{url}: expected an archive with the pictures of {name}, got {error}") from error
     shutil.rmtree(kept)
+
+
+def _compare(name: str, folder: Path) -> None:
+    """Refuse copies of other content than the study had; of files that are made here, only warn."""
+    digest = hashlib.sha256()
+    for row in manifest(name):
+        digest.update((folder / row["file"]).read_bytes())
+    expected, got = SETS[name]["sha256"], digest.hexdigest()
+    require(got == expected or SETS[name]["side"] != "", name, f"files with the SHA-256 {expected}", got)
+    if got != expected:
+        warnings.warn(f"{name}: SHA-256 {got}, not {expected}: of another Pillow, or of other pictures", stacklevel=3)
 
 
 def _shrunk(content: bytes, row: dict[str, str], about: dict[str, str]) -> bytes:

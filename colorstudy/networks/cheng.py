@@ -38,9 +38,8 @@ class Cheng(TrunkNetwork):
         width = patch * PATCH**2 + daisy * 32 + semantic * depth
         widths = (width, width // 2, width // 4, width // 8)
         self.norm = nn.BatchNorm2d(width, affine=False)
-        self.experts = nn.ModuleList()
-        for _ in range(clusters):
-            self.experts.append(nn.Sequential(*convs(*widths, kernel=1), nn.Conv2d(widths[-1], out_channels, 1)))
+        experts = ((convs(*widths, kernel=1), nn.Conv2d(widths[-1], out_channels, 1)) for _ in range(clusters))
+        self.experts = nn.ModuleList(nn.Sequential(*hidden, last) for hidden, last in experts)
         self.register_buffer("centers", torch.zeros(clusters, depth))
 
     def prepare(self, batches: Iterable[torch.Tensor]) -> None:

@@ -1,13 +1,17 @@
 """pyproject.toml, requirements.lock and environment.yml say the same; what the code imports is what they declare."""
 
 import ast
+import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import venv
 import zipfile
+from importlib.metadata import distribution
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -99,8 +103,14 @@ def names(requirements) -> set[str]:
 
 
 def locked() -> list[Requirement]:
-    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
-    return [Requirement(line) for line in lines if line.strip() and not line.startswith("#")]
+    return [Requirement(line) for line in locked_hashes()]
+
+
+def locked_hashes() -> dict[str, list[str]]:
+    """The requirements of the lock, as they stand there, each with its hashes."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace(" \\\n", "")
+    lines = [line.split("    --hash=") for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    return {requirement: hashes for requirement, *hashes in lines}
 
 
 def pinned_version(requirement: Requirement) -> Version:
@@ -159,6 +169,86 @@ def test_make_lock_runs_the_command_the_lock_names():
         return re.sub(r"[\s#\\]+", " ", words)
 
     assert command(header) == command(makefile)
+
+
+def test_all_but_torch_has_hashes():
+    hashes = locked_hashes()
+    assert [requirement for requirement, found in hashes.items() if not found] == [
+        requirement for requirement in hashes if requirement.startswith("torch==")
+    ]
+    assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for found in hashes.values() for one in found)
+
+
+def test_torch_brings_nothing_unchecked_but_gpu_packages():
+    """Whatever the installed build depends on is in the lock, with hashes, or left out there on purpose."""
+    needed = [Requirement(line) for line in distribution("torch").requires]
+    needed = names(r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""}))
+    assert needed - names(locked()) <= {*read_pyproject()["tool"]["uv"]["pip"]["no-emit-package"]}
+
+
+class TestMakeChecksHashes:
+    """The Makefile's own rule, in a folder with tiny wheels: torch needs `needed`, as does the lock."""
+
+    @pytest.fixture
+    def make(self, tmp_path, monkeypatch):
+        if shutil.which("make") is None:
+            pytest.skip("needs make")
+        shutil.copy(ROOT / "Makefile", tmp_path)
+        (tmp_path / "pyproject.toml").write_text(
+            '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+            '[project]\nname = "ours"\nversion = "1"\n'
+        )
+        # Building is not what is tested: it gives a wheel that is there.
+        (tmp_path / "backend.py").write_text(
+            "import shutil\n\ndef build_editable(folder, *_):\n"
+            '    return shutil.copy("ours-1-py3-none-any.whl", folder).rpartition("/")[2]\n'
+        )
+        self.wheel(tmp_path, "ours")
+        (tmp_path / "index").mkdir()
+        self.wheel(tmp_path / "index", "torch", "needed")
+        lines = ["torch==1"]
+        for name in ("needed", "setuptools"):
+            digest = hashlib.sha256(self.wheel(tmp_path / "index", name).read_bytes()).hexdigest()
+            lines.append(f"{name}==1 \\\n    --hash=sha256:{digest}")
+        (tmp_path / "requirements.lock").write_text("# The lock\n" + "\n".join(sorted(lines)) + "\n")
+        venv.create(tmp_path / ".venv")  # with pip by a copy, which takes a tenth of the time
+        (place,) = (tmp_path / ".venv").glob("lib/python*/site-packages")
+        shutil.copytree(Path(find_spec("pip").origin).parent, place / "pip")
+        for name in [name for name in os.environ if name.startswith(("PIP_", "MAKE"))]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+        command = ["make", ".venv/.installed", "PYTHON=false"]  # no other environment
+        return lambda: subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    @staticmethod
+    def wheel(folder: Path, name: str, needs: str = "", content: str = "") -> Path:
+        """A wheel without any code but `content`, version 1."""
+        path, about = folder / f"{name}-1-py3-none-any.whl", f"{name}-1.dist-info"
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(f"{name}.py", content)
+            needs = f"Requires-Dist: {needs}\n" if needs else ""
+            file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n{needs}")
+            file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: a test\nTag: py3-none-any\n")
+            file.writestr(f"{about}/RECORD", "")
+        return path
+
+    def test_what_has_its_hash_is_installed(self, make, tmp_path):
+        done = make()
+        assert done.returncode == 0, done.stderr
+        (place,) = (tmp_path / ".venv").glob("lib/python*/site-packages")
+        assert {f"{name}.py" for name in ("needed", "ours", "setuptools", "torch")} <= {p.name for p in place.iterdir()}
+        assert (tmp_path / ".venv" / ".installed").exists()
+
+    @pytest.mark.parametrize("name", ["needed", "setuptools"])
+    def test_another_file_of_the_same_version_is_refused(self, make, tmp_path, name):
+        """Also where torch, which is not checked, depends on it."""
+        self.wheel(tmp_path / "index", name, content="print('owned')")
+        done = make()
+        assert done.returncode != 0 and "DO NOT MATCH THE HASHES" in done.stderr, done.stderr
+        assert not list((tmp_path / ".venv").glob(f"lib/python*/site-packages/{name}.py"))
+        assert not (tmp_path / ".venv" / ".installed").exists()
 
 
 # --- environment.yml --------------------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ def blob(content):
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
 
+def sha256(contents):
+    return hashlib.sha256(b"".join(contents)).hexdigest()
+
+
 def encoded(pixels, kind, **options):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, kind, **options)
@@ -124,7 +128,7 @@ def small(monkeypatch, tmp_path):
     """The set "small", in place of GitHub on loopback; the cache is empty, and no data lie at hand."""
     server = Server()
     served = Served(server)
-    monkeypatch.setitem(SETS, "small", {"name": "small"} | ABOUT)
+    monkeypatch.setitem(SETS, "small", {"name": "small", "sha256": sha256(served.made.values())} | ABOUT)
     monkeypatch.setattr(MODULE, "manifest", lambda name: served.rows if name == "small" else manifest(name))
     monkeypatch.setattr(MODULE, "HOME", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv("COLORSTUDY_CACHE", str(tmp_path / "cache"))
@@ -155,6 +159,7 @@ def test_a_set_is_rebuilt_bit_for_bit(small, tmp_path):
 
 def test_without_a_side_files_stay_as_they_are(small, monkeypatch, tmp_path):
     monkeypatch.setitem(SETS["small"], "side", "")
+    monkeypatch.setitem(SETS["small"], "sha256", sha256(small.originals.values()))
     published("small", size=16)
     for row in small.rows:
         content = (tmp_path / "cache" / "published" / "small" / row["file"]).read_bytes()
@@ -173,6 +178,36 @@ def test_another_picture_is_refused_and_nothing_of_it_kept(small, tmp_path):
     small.serve()
     assert len(published("small", size=16)) == 9
     assert Counter(small.server.asked) == {small.url("one/photos"): 1, small.url("two/slides"): 2}
+
+
+@pytest.mark.parametrize("side", ["", str(SIDE)])
+@pytest.mark.parametrize("way", ["fetched", "tar"])
+def test_another_picture_under_the_same_blob_is_noticed(small, monkeypatch, tmp_path, side, way):
+    """As if SHA-1 were broken. What is a copy is refused; what is made here warns, as other libraries make others."""
+    files = dict(small.made)
+    if side == "":
+        files = {row["file"]: small.originals[row["repository"], row["path"]] for row in small.rows}
+    monkeypatch.setitem(SETS["small"], "side", side)
+    monkeypatch.setitem(SETS["small"], "sha256", sha256(files.values()))
+    (row,) = (row for row in small.rows if row["file"] == "photos/4.jpg")
+    forged = np.array(Image.open(io.BytesIO(small.originals["one/photos", row["path"]])))
+    forged[10:20, 10:20] = 255, 0, 0
+    if way == "fetched":
+        small.originals["one/photos", row["path"]] = encoded(forged, "PNG")
+        row["blob"] = blob(small.originals["one/photos", row["path"]])
+        small.serve()
+        data = None
+    else:
+        small.made = files | {"photos/4.jpg": encoded(forged, "JPEG")}
+        data = small.tar(tmp_path / "any.tar")
+    notes = f"{re.escape(SETS['small']['sha256'])}"
+    if side == "":
+        with pytest.raises(ValueError, match=f"small: expected files with the SHA-256 {notes}, got [0-9a-f]{{64}}"):
+            published("small", size=16, data=data)
+        assert kept(tmp_path) == []
+    else:
+        with pytest.warns(UserWarning, match=f"small: SHA-256 [0-9a-f]{{64}}, not {notes}: of another Pillow, or"):
+            assert len(published("small", size=16, data=data)) == 9
 
 
 def test_an_unknown_blob_is_passed(small):
@@ -336,6 +371,7 @@ def test_the_real_files_are_those_of_the_manifest(name, tmp_path):
         with tarfile.open(place) as tar:
             tar.extractall(tmp_path, filter="data")
         place = tmp_path
+    assert sha256((place / row["file"]).read_bytes() for row in manifest(name)) == SETS[name]["sha256"]
     side = int(SETS[name]["side"] or 0)
     for row in manifest(name)[:: 100 if name == "photos16k" else 1]:
         content = (place / row["file"]).read_bytes()
