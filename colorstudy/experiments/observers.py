@@ -118,7 +118,7 @@ def observed(runs: Sequence[Run], bank: ImageBank, most: int, *, folds: int = 5,
     network, folds = ColorFeatures(), min(folds, len(names))
     lightness, chroma = split(true)
     blurred = F.interpolate(F.avg_pool2d(chroma, coarse), true.shape[-2:], mode="bilinear")
-    looks = [("coarse truth", 0, merge(lightness, blurred)), *_painted(runs, bank, true)]
+    looks = [("coarse truth", 0, _rounded(merge(lightness, blurred))), *_painted(runs, bank, true)]
     real, control = network.of(true), network.of(looks[0][2])
     parts = []
     for method, seed, look in looks:
@@ -139,7 +139,12 @@ def _painted(runs: Sequence[Run], bank: ImageBank, images: torch.Tensor) -> Iter
     for run in runs:
         painter = grid.colorizer_of(run, bank)
         colored = torch.cat([painter.colorize(batch) for batch in images.split(16)])
-        yield run.method, run.seed, (colored * 255).round() / 255
+        yield run.method, run.seed, _rounded(colored)
+
+
+def _rounded(rgb: torch.Tensor) -> torch.Tensor:
+    """In steps of 1 / 255, as true pictures are: a machine could see that too."""
+    return (rgb * 255).round() / 255
 
 
 def _classifier(strength: float) -> Pipeline:

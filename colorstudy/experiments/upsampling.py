@@ -12,7 +12,7 @@ from colorstudy.color import merge
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.filters import joint_bilateral
-from colorstudy.study.evaluation import evaluate
+from colorstudy.study.evaluation import ColorizerLike, Gray, evaluate
 
 
 def guided(chroma: torch.Tensor, lightness: torch.Tensor, radius: int = 4, smooth: float = 4.0) -> torch.Tensor:
@@ -60,7 +60,14 @@ class Upsampling(Colorizer):
 
 
 def upsamplings(colorizer: Colorizer, bank: ImageBank, sizes: Sequence[int], most: int) -> pd.DataFrame:
-    """`evaluate` of at most `most` validation pictures at each working size, in pixels, and upsampling ``by``."""
-    painters = {(size, by): Upsampling(colorizer.model, size, by=by) for size in sizes for by in UPSAMPLINGS}
+    """`evaluate` of at most `most` validation pictures: bilinear at each of `sizes`, working sizes in pixels.
+
+    At that of `colorizer` also by each of the other `UPSAMPLINGS`, and left grey: columns ``size`` and ``by`` say so.
+    """
+    bilinear, *filters = UPSAMPLINGS
+    ways = [*((size, bilinear) for size in sizes), *((colorizer.size, by) for by in filters)]
+    options = colorizer.options
+    painters: dict[tuple[int, str], ColorizerLike] = {(0, "gray"): Gray()}
+    painters |= {(size, by): Upsampling(colorizer.model, size, by=by, **options) for size, by in ways}
     found = {key: evaluate(painter, bank, "val", most=most) for key, painter in painters.items()}
     return pd.concat(found, names=["size", "by"]).reset_index()

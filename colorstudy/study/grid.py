@@ -187,7 +187,11 @@ def scores(runs: Iterable[Run], table: str = "images") -> pd.DataFrame:
     parts = [run.scores(table) for run in runs if run.metrics and run.table(table).exists()]
     if not parts:
         raise FileNotFoundError(f"runs: expected scored runs with {table}.csv, found none; see `make study`")
-    found = pd.concat(parts, ignore_index=True)
+    return clustered(pd.concat(parts, ignore_index=True))
+
+
+def clustered(found: pd.DataFrame) -> pd.DataFrame:
+    """A per-image table with the column ``cluster``, which intervals go by, where some pictures are of one `roll`."""
     rolls = found["image"].map(roll)
     return found.assign(cluster=rolls.where(rolls != "", found["image"])) if rolls.any() else found
 
