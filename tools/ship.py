@@ -4,8 +4,7 @@
 It writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``.
 
 The network is trained twice: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches it
-pictures as sharp as those that people have, then on larger ones, of the size at which it is used. Pictures whose sides
-are no multiples of 32 are padded, which costs accuracy, so sizes are multiples of 32.
+pictures as sharp as those that people have, then on larger ones, of the size at which it is used.
 """
 
 import hashlib
@@ -54,8 +53,8 @@ def choose(run: Path) -> pd.DataFrame:
     """Scores of validation pictures of photos16k at every size and decoding, in `RESULTS`; the best comes first."""
     model, pictures = Colorizer.load(run).model, load("photos16k", size=112)
     grey = aggregate(evaluate(Gray(), pictures, "val", most=250))["auc"]
-    ways: dict[str, Any] = {"strengths": (0.2, 0.3, 0.4), "temperatures": (1.0, 1.3)}
-    tried = {size: decodings(Colorizer(model, size), pictures, "val", **ways, most=250) for size in (64, 96)}
+    ways: dict[str, Any] = {"strengths": (0.2, 0.3, 0.4, 0.5), "temperatures": (0.7, 1.0, 1.3)}
+    tried = {size: decodings(Colorizer(model, size), pictures, "val", **ways, most=250) for size in (80, 96, 112)}
     names = ["size", "s", "T"]
     table = pd.concat(tried, names=names[:1]).groupby(level=names).apply(aggregate)[["auc", "chroma_ratio"]]
     table = table.reset_index()

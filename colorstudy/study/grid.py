@@ -126,7 +126,8 @@ def evaluate_run(
         if temperatures and colorizer.is_distribution:
             found = decodings(colorizer, bank, "test", temperatures=temperatures, most=most)
             scored["temperatures"] = found.droplevel("s")
-        if strengths and colorizer.is_distribution:  # what is chosen is chosen on validation, not on test pictures
+        # What is chosen is chosen on validation pictures. A method that decodes another has the decodings of that.
+        if strengths and colorizer.is_distribution and not colorizer.model.method.decodes:
             tried: dict[str, Any] = {"strengths": strengths, "temperatures": temperatures, "most": most}
             scored["decodings"] = decodings(colorizer, bank, "val", **tried)
             for source in others:
