@@ -4,7 +4,7 @@ The results of a profile (see `profiles`) lie in ``results/<name>``:
 
 runs/<method>-s<seed>/   what `training.fit` writes, then what `evaluate_run` does, metrics.json last; the latter alone
                          of a baseline, and of a method that decodes another
-measured/<name>.csv      what took a notebook long to measure, which it reads from then on
+measured/<name>.csv.xz   what took a notebook long to measure, which it reads from then on
 tables/, figures/        what the notebooks make of the runs
 records/<notebook>.json  the answer of each notebook with its provenance, written last: the notebook is done
 manifest.json            everything above in one file
@@ -205,11 +205,11 @@ def roll(file: str) -> str:
 
 
 def measured(results: str | Path, name: str, measure: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table ``measured/<name>.csv`` of `results`, made by `measure` if it is not there, its index left out.
+    """The table ``measured/<name>.csv.xz`` of `results`, made by `measure` if it is not there, its index left out.
 
     It is read from the file in either case, so a notebook shows the same digits both times.
     """
-    path = Path(results) / "measured" / f"{name}.csv"
+    path = Path(results) / "measured" / f"{name}.csv.xz"
     if not path.exists():
         with replacing(path) as temporary:
             measure().to_csv(temporary, index=False, float_format="%.8g")

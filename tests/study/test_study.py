@@ -405,7 +405,7 @@ def test_what_took_long_to_measure_is_measured_once_and_shown_with_the_same_digi
     assert calls == [1] and first.columns.tolist() == ["method", "auc"]
     with pytest.raises(ZeroDivisionError):
         grid.measured(tmp_path, "failed", lambda: 1 / 0)
-    assert [path.name for path in (tmp_path / "measured").iterdir()] == ["shares.csv"]
+    assert [path.name for path in (tmp_path / "measured").iterdir()] == ["shares.csv.xz"]
 
 
 def test_of_runs_asks_each_colorizer_about_the_same(tmp_path):
