@@ -43,7 +43,8 @@ class Checkout:
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
         for name in ("colorstudy", "notebooks", "docs"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        shutil.copy(ROOT / "Snakefile", folder)
+        for name in ("Snakefile", "pyproject.toml"):
+            shutil.copy(ROOT / name, folder)
         for notebook, pairs in SMALL.items():
             for old, new in pairs.items():
                 self.edit(f"notebooks/{notebook}.ipynb", old, new)
