@@ -45,6 +45,7 @@ html_title = f"colorstudy {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
+html_scaled_image_link = False  # in a PDF it would hold a path of the machine that made it
 html_math_renderer = "mathml"
 
 if tags.has("paper"):  # noqa: F821  (Sphinx defines it)
