@@ -19,7 +19,7 @@ BINS = ("in_gamut", "reachable", "most_frequent", "grid", "grid-lost-center", "g
 pictures; those of the released code of ColorUNet, see `model.MergedCells`. The last two have a defect of that code: the
 first bin decodes to no colour; bins and weights are those of the first 30 pictures."""
 AUGMENTATIONS = ("none", "crops", "views", "views-released", "views-divided-twice")
-"""How training shows a picture; see `data.batch`."""
+"""How training shows a picture, see `data.batch`; the last divides noisy views by 255 twice, a defect of that code."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Method:
     """A row of the paper's table. Defects of released code are values of the fields that they concern.
 
     `target` and `network` are names, or of your own: a class, or its path ``"package.module:Name"``, which then stands
-    for it. Yours are called as ``Target()``, see `targets.Target`, and ``Net(out_channels)``, see `networks`.
+    for it. Yours are called as ``Target()``, see `targets.Target`, and ``Net(out_channels)``, see `networks.Network`.
     """
 
     name: str = ""  # by default made of those of network and target

@@ -115,6 +115,9 @@ class _Shown:
         return table.set_axis(pd.Index(self.names, name="image"))
 
 
+_shown = lru_cache(maxsize=1)(_Shown)  # kept: many colorizers meet the same pictures
+
+
 def evaluate(
     colorizer: ColorizerLike,
     bank: ImageBank,
@@ -131,7 +134,7 @@ def evaluate(
     rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures, or a
     quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
     """
-    shown = _Shown(bank, subset, most, floor, batch_size)
+    shown = _shown(bank, subset, most, floor, batch_size)
     return shown.table([per_image(colorizer.colorize(true).to(true.dtype), true, weights) for true, weights in shown])
 
 
@@ -149,7 +152,7 @@ def decodings(
 
     Every picture goes through the network once.
     """
-    shown, method = _Shown(bank, subset, most, None, batch_size), colorizer.model.method
+    shown, method = _shown(bank, subset, most, None, batch_size), colorizer.model.method
     tried = [(s, t) for s in strengths or (method.rebalance,) for t in temperatures or (method.temperature,)]
     ways = {(s, t): colorizer.decoding(rebalance=s, temperature=t) for s, t in tried}
     parts: dict[Any, list[dict[str, torch.Tensor]]] = {key: [] for key in ways}

@@ -143,6 +143,21 @@ def test_random_gives_the_colours_of_training_pictures(bank):
         assert inside.sum() > 50 and distance.amax(1).min() < 0.1
 
 
+def test_true_bins_are_found_once_for_many_colorizers(bank, monkeypatch):
+    found, nearest = [], ColorBins.nearest
+
+    def noted(bins, chroma):
+        found.append(len(chroma))
+        return nearest(bins, chroma)
+
+    monkeypatch.setattr(ColorBins, "nearest", noted)
+    own = replace(bank, hash="another")
+    tables = [evaluate(Gray(), own) for _ in range(3)]
+    assert sum(found) == len(own) + len(own.test)  # the weights of the bank, and the pictures scored
+    pd.testing.assert_frame_equal(tables[0], tables[2])
+    assert len(evaluate(Gray(), own, most=2)) == 2 and sum(found) == len(own) + len(own.test) + 2
+
+
 def test_a_picture_goes_through_the_network_once_for_all_its_decodings(bank, monkeypatch):
     seen, predict = [], Colorizer.predict
     monkeypatch.setattr(
