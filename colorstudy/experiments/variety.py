@@ -1,7 +1,8 @@
 """What a network gains and loses by seeing more kinds of scenes, in equal numbers of pictures and steps."""
 
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -31,9 +32,11 @@ def variety(
     ``domain`` and those of `evaluate`, of at most `most` test pictures of each domain: "home", the folder that the seed
     starts at; "away", the one that it would add last; "far", the bank of that name.
     """
-    classes, parts = sorted({name.split("/")[0] for name in bank.names}), []
+    above = os.path.commonpath(bank.names)  # a folder that holds all of theirs, if there is one
+    folder = {name: PurePosixPath(name).relative_to(above).parts[0] for name in bank.names}
+    classes, parts = sorted({*folder.values()}), []
     train, test = (
-        {c: [name for name in part.names if name.split("/")[0] == c] for c in classes}
+        {c: [name for name in part.names if folder[name] == c] for c in classes}
         for part in (bank.train, bank.test)
     )
     for seed in seeds:
