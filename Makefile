@@ -64,7 +64,6 @@ docs: $(STAMP)  ## the site with the paper and the notebooks as they are committ
 # One thread a worker, or every worker would start as many as the machine has cores. Tests run in random order, so that
 # none rests on another; a failure names the seed, and ARGS=--random-order-seed=... repeats it.
 test: $(STAMP)  ## check the types and run the tests, the notebooks' included; ARGS="tests/core -x" for some of them
-	$(RUN) python -m mypy
 	$(RUN) OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} python -m pytest --numprocesses auto --maxprocesses 8 \
 	  --dist loadfile --random-order --ignore=tests/benchmarks $(ARGS)
 
