@@ -85,23 +85,24 @@ def predictions(
 def measure(arms: Mapping[str, Sequence[Run]], size: int, count: int) -> pd.DataFrame:
     """`errors` of the `predictions` for every object of `count` pictures of `size` pixels that no network has seen.
 
-    `arms` are runs of l2, class and full, and have names. A row for each ``arm``, ``prediction``, ``steps``, ``seed``
-    and object, with what it is given, ``a`` and ``b``, if that is a colour.
+    `arms` are runs of l2, class and full, and have names; one at least has full. A row for each ``arm``,
+    ``prediction``, ``steps``, ``seed`` and object, with what it is given, ``a`` and ``b``, if that is a colour.
     """
     images, kinds = pictures(size, count, seed=1)  # those to train on have seed 0
-    parts = []
+    networks, targets, parts = {}, {}, []
     for arm, runs in arms.items():
-        networks = {}
         for run in runs:
             model = run.colorizer().model
             plain = "class" if model.method.lam == 1 else "full"  # lambda 1 is no rebalancing
             name = "l2" if model.method.target == "regression" else plain
-            networks[name, run.config["steps"], run.seed] = Colorizer(model, size)
-        target: Any = next(c for (name, *_), c in networks.items() if name == "full").model.target
-        asked = predictions(target.bins, target.weights)
-        for prediction, (whose, read, expected) in asked.items():
-            for (name, steps, seed), colorizer in networks.items():
-                if name == whose:
+            networks[arm, name, run.config["steps"], run.seed] = Colorizer(model, size)
+            if name == "full":
+                targets[arm] = model.target
+    for arm in arms:
+        target: Any = targets.get(arm) or next(iter(targets.values()))  # an arm of l2 alone needs none
+        for prediction, (whose, read, expected) in predictions(target.bins, target.weights).items():
+            for (of, name, steps, seed), colorizer in networks.items():
+                if (of, name) == (arm, whose):
                     objects, said = answers(colorizer, images, kinds, partial(read, colorizer))
                     about = {"arm": arm, "prediction": prediction, "steps": steps, "seed": seed}
                     about |= dict(zip("ab", said.T.numpy())) if said.shape[1] == 2 else {}

@@ -36,8 +36,7 @@ def variety(
     folder = {name: PurePosixPath(name).relative_to(above).parts[0] for name in bank.names}
     classes, parts = sorted({*folder.values()}), []
     train, test = (
-        {c: [name for name in part.names if folder[name] == c] for c in classes}
-        for part in (bank.train, bank.test)
+        {c: [name for name in part.names if folder[name] == c] for c in classes} for part in (bank.train, bank.test)
     )
     for seed in seeds:
         order = [classes[(seed * 2 + i) % len(classes)] for i in range(len(classes))]
