@@ -115,8 +115,8 @@ class TestResults:
     def test_without_any_result_there_are_gaps(self, tmp_path, monkeypatch):
         monkeypatch.setattr(findings, "RESULTS", tmp_path)
         clear()
-        said = [findings.tally("own", "world", "met"), findings.worst("own", "world")[1], findings.covered(3)]
-        said += [findings.pivot("own", "t", "a", "b", "c"), findings.shown("own", "t", {"a": "b"})]
+        said = [findings.tally(findings.optima(), "met"), findings.worst(findings.optima())[1], findings.covered(3)]
+        said += [findings.pivot(findings.frame("own", "t"), "a", "b", "c"), findings.shown("own", "t", {"a": "b"})]
         said += [findings.ledger("own"), findings.provenance("own")]
         assert all("**[missing" in text for text in said), said
         assert findings.decoded("own", "class", "decodings").empty and findings.picture("own", "x.png").axes
