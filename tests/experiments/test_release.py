@@ -198,7 +198,7 @@ def test_the_file_is_fetched_once(served, tmp_path, capsys):
     assert capsys.readouterr().out == f"{path}\n"
     assert path.read_bytes() == served.read_bytes() and [p.name for p in path.parent.iterdir()] == [served.name]
     served.unlink()
-    assert main(["data", "weights", "zhang"]) == 0  # no server needed now
+    assert main(["weights", "zhang"]) == 0  # no server needed now
     assert release.download() == path
 
 
