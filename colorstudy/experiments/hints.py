@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from colorstudy._checks import require, require_choice, require_maps
+from colorstudy._checks import require, require_choice
 from colorstudy.color import merge, split, to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
@@ -35,10 +35,7 @@ def confidence(probabilities: torch.Tensor, kind: str = "top") -> torch.Tensor:
     "ratio" is 1 - p2 / p1: the same order of pixels, 0 where two bins tie, 1 where all but one are impossible.
     """
     require_choice(kind, KINDS, "kind")
-    require_maps(probabilities, "probabilities", probabilities.shape[1], "(B, Q, h, w)")
     p = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
-    sums_to_1 = bool((p >= 0).all() and ((p.sum(dim=1) - 1).abs() < 0.01).all())
-    require(sums_to_1, "probabilities", "numbers >= 0 that sum to 1 over the bins", "others")
     first, second = p.topk(2, dim=1).values.unbind(dim=1)
     return first if kind == "top" else 1 - second / first
 
@@ -46,6 +43,7 @@ def confidence(probabilities: torch.Tensor, kind: str = "top") -> torch.Tensor:
 @torch.inference_mode()
 def confidence_map(colorizer: Colorizer, image: np.ndarray, kind: str = "top") -> np.ndarray:
     """How sure a classifier is of each part of a uint8 picture (H, W, 3): (h, w) in [0, 1], the size of its output."""
+    require(colorizer.is_distribution, "colorizer", "a classification", f"a {colorizer.model.method.target}")
     lightness, _ = split(to_tensor(image)[None].to(colorizer.device), colorizer.space)
     return confidence(colorizer.predict(lightness), kind)[0].cpu().numpy()
 
