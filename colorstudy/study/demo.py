@@ -32,7 +32,7 @@ def page(path: str | Path) -> Path:
             image.thumbnail((SIDE, SIDE))
             true = np.array(image.convert("RGB"))
         made = [gray(true), *(model.colorize(true) for model in models.values()), true]
-        rows.append([f"{_shown(pixels, name)}<br>{_scores(pixels, true)}" for pixels in made])
+        rows.append([_cell(pixels, true, name) for pixels in made])
     table = "\n".join(f"<tr><td>{'</td><td>'.join(row)}</td></tr>" for row in rows)
     template = Template(Path(__file__).with_suffix(".html").read_text(encoding="utf-8"))
     write_text(path, template.substitute(width=94 // len(rows[0]), table=table))
@@ -46,13 +46,11 @@ def _head(name: str, colorizer: Colorizer, is_default: bool) -> str:
     return f"{name}{' (default)' if is_default else ''}<br><small>{note}</small>"
 
 
-def _shown(pixels: np.ndarray, words: str) -> str:
+def _cell(pixels: np.ndarray, true: np.ndarray, name: str) -> str:
+    """A picture (H, W, 3), uint8 sRGB, and under it its AuC and chroma ratio."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=90)
-    return f'<img alt="{words}" src="data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}">'
-
-
-def _scores(pixels: np.ndarray, true: np.ndarray) -> str:
-    """AuC and chroma ratio of a picture (H, W, 3), uint8 sRGB."""
-    (chroma, truth) = (split(to_tensor(image[None]))[1] for image in (pixels, true))
-    return f"AuC {auc(chroma, truth).item():.3f}, chroma {(mean_chroma(chroma) / mean_chroma(truth)).item():.2f}"
+    source = f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    chroma, truth = (split(to_tensor(image[None]))[1] for image in (pixels, true))
+    scores = f"AuC {auc(chroma, truth).item():.3f}, chroma {(mean_chroma(chroma) / mean_chroma(truth)).item():.2f}"
+    return f'<img alt="{name}" src="{source}"><br>{scores}'
