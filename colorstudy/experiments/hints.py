@@ -133,8 +133,8 @@ def diffuse(lightness: torch.Tensor, chroma: torch.Tensor, hints: torch.Tensor) 
     [0, 100]. There what their code minimises, Equation 1 without the terms of hints, is 0.
     """
     is_hint = hints.cpu().numpy().ravel()
-    free = np.concatenate(_dissection(np.arange(is_hint.size).reshape(hints.shape)))
-    free = free[~is_hint[free]]
+    pixels = _dissection(np.arange(is_hint.size).reshape(hints.shape))
+    free = pixels[~is_hint[pixels]]
     if len(free) == 0:
         return chroma.clone()
     given = chroma.cpu().double().numpy().reshape(2, -1)[:, is_hint]  # (2, hints)
@@ -150,7 +150,6 @@ def diffuse(lightness: torch.Tensor, chroma: torch.Tensor, hints: torch.Tensor) 
 
 def _affinities(lightness: np.ndarray) -> sparse.csr_matrix:
     """The weights w_rs of `diffuse` for lightness (H, W), as an (H*W, H*W) matrix whose rows sum to 1."""
-
     y, size = lightness.ravel(), lightness.size
     padded = np.pad(np.arange(size).reshape(lightness.shape), 1, constant_values=size)  # those outside have this number
     around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(size, 9)
@@ -166,10 +165,10 @@ def _affinities(lightness: np.ndarray) -> sparse.csr_matrix:
     return sparse.csr_matrix((weights[row, column], (row, around[row, column])), shape=(size, size))
 
 
-def _dissection(pixels: np.ndarray) -> list[np.ndarray]:
+def _dissection(pixels: np.ndarray) -> np.ndarray:
     """Numbers (h, w) ordered so that factors stay sparse: two halves, then the line between them (George 1973)."""
     pixels = pixels.T if pixels.shape[0] < pixels.shape[1] else pixels
     middle = len(pixels) // 2
     if middle < 4:
-        return [pixels.ravel()]
-    return [*_dissection(pixels[:middle]), *_dissection(pixels[middle + 1 :]), pixels[middle]]
+        return pixels.ravel()
+    return np.concatenate([_dissection(pixels[:middle]), _dissection(pixels[middle + 1 :]), pixels[middle]])
