@@ -20,7 +20,6 @@ import colorstudy as cs
 from colorstudy.study.options import Size, Source, option
 
 MODELS = sorted(file.stem for file in (Path(__file__).parent / "weights").glob("*.safetensors"))
-CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)  # no --no-x; fields of a dataclass are options
 _RUN = f"a finished run, its weights, or a model of the package ({', '.join(MODELS)})"
 
 
@@ -59,7 +58,7 @@ def _call(argv: list[str]) -> int | None:
     command = COMMANDS[name]() if name in ("train", "trial") else COMMANDS[name]
     parse: Callable = tyro.extras.subcommand_cli_from_dict if name == "trial" else tyro.cli
     try:
-        return parse(command, prog=f"colorstudy {name}", args=argv[1:], config=CONFIG)
+        return parse(command, prog=f"colorstudy {name}", args=argv[1:], config=(tyro.conf.FlagCreatePairsOff,))
     except SystemExit as error:
         if error.code:
             print(usage, file=sys.stderr)

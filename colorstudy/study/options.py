@@ -4,6 +4,8 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
+GROUP: Any = arg(name="")  # the fields of a dataclass are options of the command
+
 
 def option(words: str, value: str | None = None, *short: str) -> Any:
     """An option explained by `words`, its value called `value`; what nothing by default means is for them to say."""

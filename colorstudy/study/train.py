@@ -9,12 +9,12 @@ from colorstudy import training
 from colorstudy._checks import require
 from colorstudy.data import load
 from colorstudy.methods import Method, get
-from colorstudy.study.options import Size, Source, option
+from colorstudy.study.options import GROUP, Size, Source, option
 
 
 @dataclass(frozen=True)
 class Own(Method):
-    """A method of your own; what is wrong with it is said when it is made."""
+    """The fields of a method of your own, but for those that name another; not checked before one is made of them."""
 
     network: Annotated[str, option("a known one, compact by default, or package.module:Name of yours")] = ""
     target: Annotated[str, option("regression, classification (the default), or package.module:Name of yours")] = ""
@@ -26,8 +26,8 @@ class Own(Method):
 
 def train(
     out: Annotated[str, option("folder of the run", "RUN", "-o")],
-    config: training.TrainConfig,
-    own: Own,
+    config: Annotated[training.TrainConfig, GROUP],
+    own: Annotated[Own, GROUP],
     method: Annotated[Positional[str | None], option("one of `colorstudy methods`; or make your own", "METHOD")] = None,
     data: Source = "photos",
     size: Size = 128,

@@ -10,7 +10,7 @@ from colorstudy._checks import require
 from colorstudy._files import replacing
 from colorstudy.colorize import Colorizer
 from colorstudy.data import load
-from colorstudy.study.options import option
+from colorstudy.study.options import GROUP, option
 from colorstudy.trial import page as pages
 from colorstudy.trial.design import Design
 
@@ -22,7 +22,7 @@ def build(
     runs: Annotated[Positional[tuple[str, ...]], option("finished runs, one a method", "RUN ...")],
     out: Annotated[Path, option("new folder for the page", "FOLDER", "-o")],
     participants: Annotated[int, option("sessions, each with a code")],
-    design: Design,
+    design: Annotated[Design, GROUP],
     data: Annotated[str, option("as for train; its test pictures are shown", "SOURCE")] = "photos",
     post: Annotated[str | None, option("send every answer there as well", "URL")] = None,
     origin: Annotated[str | None, option("of the host that shows the page, if not that of --post", "URL")] = None,
