@@ -61,7 +61,7 @@ class Upsampling(Colorizer):
 def upsamplings(colorizer: Colorizer, bank: ImageBank, sizes: Sequence[int], most: int) -> pd.DataFrame:
     """`evaluate` of at most `most` validation pictures: bilinear at each of `sizes`, working sizes in pixels.
 
-    At that of `colorizer` also by each of the other `UPSAMPLINGS`, and left grey: columns ``size`` and ``by`` say so.
+    At that of `colorizer` by each of `UPSAMPLINGS`, and left grey, too: columns ``size`` and ``by`` say so.
     """
     ways = dict.fromkeys([*((size, "bilinear") for size in sizes), *((colorizer.size, by) for by in UPSAMPLINGS)])
     painters: dict[tuple[int, str], ColorizerLike] = {(0, "gray"): Gray()}
