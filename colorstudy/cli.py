@@ -26,7 +26,6 @@ _RUN = f"a finished run, its weights, or a model of the package ({', '.join(MODE
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; 0 is success, 1 a failure among its inputs, 2 a wrong argument or file, 130 an interruption."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    argv = argv[1:] if argv[:2] == ["data", "weights"] else argv  # they are data, too
     if str(Path.cwd()) not in sys.path:  # where a network or a target of yours may lie; last, so that it hides nothing
         sys.path.append(str(Path.cwd()))
     for stream in (sys.stdout, sys.stderr):
@@ -70,17 +69,17 @@ def _near(word: str, known: Iterable[str]) -> str:
     return "".join(f"; did you mean {near!r}?" for near in difflib.get_close_matches(word, known, 1))
 
 
-def _colorizer(run: str | None, device: str | None = None) -> "cs.Colorizer":
+def _colorizer(run: str, device: str | None = None) -> "cs.Colorizer":
     """The colorizer of a run, of a file of weights, of a released ``.pth`` file, or of the package."""
-    if run and run not in MODELS and not Path(run).exists():
+    if run not in MODELS and not Path(run).exists():
         expected = f"one of the package's {MODELS}, or the path of a finished run or of its weights"
         raise FileNotFoundError(f"run: expected {expected}, found no file {run!r}{_near(run, MODELS)}")
     try:
-        if run and run.endswith(".pth"):
+        if run.endswith(".pth"):
             from colorstudy.experiments import release
 
             return cs.Colorizer(release.load(run), device=device)
-        return cs.Colorizer.load(run, device=device) if run else cs.Colorizer.load(device=device)
+        return cs.Colorizer.load(run, device=device)
     except (RuntimeError, AssertionError) as error:  # of torch
         raise ValueError(f"device: expected one of this machine, got {device!r}: {error}") from None
 
@@ -88,7 +87,7 @@ def _colorizer(run: str | None, device: str | None = None) -> "cs.Colorizer":
 def colorize(
     first: Annotated[Positional[Path], option("picture, folder of pictures, or clip", "FILE")],
     more: Annotated[Positional[tuple[Path, ...]], option("more of them", "[FILES ...]")] = (),
-    run: Annotated[str | None, option(f"{_RUN}; by default the best of the latter", "RUN")] = None,
+    run: Annotated[str, option(_RUN, "RUN")] = "photos",
     out: Annotated[Path, option("folder; of one source, a file, too", "PATH", "-o")] = Path("coloured"),
     temperature: Annotated[float | None, option("of the annealed mean, > 0; the method's own by default", "T")] = None,
     rebalance: Annotated[float | None, option("what rare colours gain, >= 0; the method's own by default", "S")] = None,
@@ -119,18 +118,16 @@ def colorize(
         return f"colorstudy {cs.__version__} {digest([sha256(source), *job])}"
 
     for target in done:
-        source = targets[target]
-        is_ours = resume if source in clips else mark_of(target) == mark(source)
+        is_ours = resume if targets[target] in clips else mark_of(target) == mark(targets[target])
         expected = "no file there but those that this call has made before (of clips: with --resume)"
         require(is_ours, "out", f"{expected}, or --overwrite", target)
 
     def make(source: Path, target: Path) -> None:
-        if source in clips:  # FFmpeg takes 100 MiB
-            from colorstudy.video.files import Clip
-            from colorstudy.video.smoothing import colorize_clip
+        if source in clips:
+            from colorstudy.video.smoothing import colorize_clip  # which loads FFmpeg, 100 MiB
 
             options: dict[str, Any] = {"smoothing": smoothing, "resume": resume, "strict": strict}
-            colorize_clip(Clip(source), target, colorizer, overwrite=overwrite, **options)
+            colorize_clip(source, target, colorizer, overwrite=overwrite, **options)
             return
         for words in write(target, colorizer.colorize(source), source, mark(source)):
             print(f"colorstudy: lost of {source}: {words}", file=sys.stderr)
@@ -174,14 +171,13 @@ def evaluate(
     csv: Annotated[Path | None, option("write the scores of every picture here", "FILE")] = None,
 ) -> None:
     """Score a trained model on test pictures, with intervals over the pictures."""
-    from colorstudy._files import replacing
+    from colorstudy._files import write_text
     from colorstudy.study.intervals import intervals
     from colorstudy.study.scores import scores_in
 
     table = cs.evaluate(_colorizer(run), cs.load(data, size=size))
     if csv:
-        with replacing(csv) as temporary:
-            table.to_csv(temporary)
+        write_text(csv, table.to_csv())
     scores = intervals(table.reset_index().assign(seed=0), scores_in(table))[["mean", "low", "high"]]
     print(scores.to_string(float_format="{:.4f}".format))
 

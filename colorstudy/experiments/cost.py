@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from itertools import product
 from statistics import median
 
 import numpy as np
@@ -23,39 +24,29 @@ def cost(model: Model, size: int = 256) -> dict[str, int]:
     ``parameters``: numbers that training changes. ``frozen``: other numbers of the network, such as a pretrained trunk
     or the statistics of batch norm. ``multiply_adds``: of the network's convolutions and matrix products.
     """
-    _, lightness = _ready(model, size)
     trained = sum(p.numel() for p in model.network.parameters() if p.requires_grad)
     everything = [*model.network.parameters(), *model.network.buffers()]
+    frozen = sum(t.numel() for t in everything if t.is_floating_point()) - trained
     with FlopCounterMode(display=False) as flops:
-        model(lightness)
-    return {
-        "parameters": trained,
-        "frozen": sum(t.numel() for t in everything if t.is_floating_point()) - trained,
-        "multiply_adds": flops.get_total_flops() // 2,
-    }
-
-
-@torch.inference_mode()
-def milliseconds(models: dict[str, Model], size: int = 256, rounds: int = 5) -> dict[str, float]:
-    """Median time of colouring one picture of `size` x `size` pixels, on the device of each model.
-
-    The models take turns, so that what else the machine does slows all of them alike; a first round is not counted.
-    """
-    require(rounds >= 1, "rounds", "a number >= 1", rounds)
-    ready = {name: _ready(model, size) for name, model in models.items()}
-    taken: dict[str, list[float]] = {name: [] for name in models}
-    for name, (colorizer, lightness) in [*ready.items()] * (rounds + 1):
-        started = time.perf_counter()
-        colorizer.render(lightness, colorizer.predict(lightness)).cpu()  # which waits for a GPU
-        taken[name].append(1000 * (time.perf_counter() - started))
-    return {name: median(times[1:]) for name, times in taken.items()}
+        model(_lightness(size))
+    return {"parameters": trained, "frozen": frozen, "multiply_adds": flops.get_total_flops() // 2}
 
 
 def costs(methods: Mapping[str, Method], images: np.ndarray, size: int = 256) -> pd.DataFrame:
-    """`cost` and `milliseconds` of `methods` by name, made afresh on uint8 `images`: a row for each ``method``."""
-    models = {name: Model.build(method, images) for name, method in methods.items()}
-    times = milliseconds(models, size)
-    return pd.DataFrame([{"method": m, **cost(model, size), "milliseconds": times[m]} for m, model in models.items()])
+    """`cost` of `methods` by name, made afresh on uint8 `images`, and median time: a row for each ``method``.
+
+    ``milliseconds`` are of colouring one picture of `size` x `size` pixels on the processor. The methods take turns, so
+    that what else the machine does slows all of them alike; a first round is not counted.
+    """
+    colorizers = {name: Colorizer(Model.build(method, images), size, "cpu") for name, method in methods.items()}
+    lightness, taken = _lightness(size), pd.DataFrame(0.0, index=range(6), columns=[*colorizers])
+    for i, name in product(taken.index, colorizers):
+        started = time.perf_counter()
+        colorizers[name].render(lightness, colorizers[name].predict(lightness))
+        taken.loc[i, name] = 1000 * (time.perf_counter() - started)
+    rows = {name: cost(colorizer.model, size) for name, colorizer in colorizers.items()}
+    table = pd.DataFrame.from_dict(rows, orient="index").assign(milliseconds=taken[1:].median())
+    return table.rename_axis("method").reset_index()
 
 
 def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> dict[str, float]:
@@ -86,8 +77,6 @@ def training_step(method: str | Method, rgb: torch.Tensor, rounds: int = 5) -> d
     return {"seconds": median(taken), "multiply_adds": flops.get_total_flops() // 2}
 
 
-def _ready(model: Model, size: int) -> tuple[Colorizer, torch.Tensor]:
-    """A colorizer that shows `model`, where it is, pictures of this size; and a noisy one, the same each time."""
-    device = next(model.parameters()).device
-    picture = 100 * torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(0))
-    return Colorizer(model, size, device), picture.to(device)
+def _lightness(size: int) -> torch.Tensor:
+    """A noisy picture, the same each time."""
+    return 100 * torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(0))

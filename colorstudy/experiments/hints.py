@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from scipy import sparse
 from scipy.sparse.linalg import splu
 
-from colorstudy._checks import require, require_choice, require_maps
+from colorstudy._checks import require, require_choice
 from colorstudy.color import merge, split, to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
@@ -35,11 +35,7 @@ def confidence(probabilities: torch.Tensor, kind: str = "top") -> torch.Tensor:
     "ratio" is 1 - p2 / p1: the same order of pixels, 0 where two bins tie, 1 where all but one are impossible.
     """
     require_choice(kind, KINDS, "kind")
-    require_maps(probabilities, "probabilities", probabilities.shape[1], "(B, Q, h, w)")
-    require(probabilities.shape[1] >= 2, "probabilities", "at least two bins", probabilities.shape[1])
     p = probabilities.to(torch.promote_types(probabilities.dtype, torch.float32))
-    sums_to_1 = bool((p >= 0).all() and ((p.sum(dim=1) - 1).abs() < 0.01).all())
-    require(sums_to_1, "probabilities", "numbers >= 0 that sum to 1 over the bins", "others")
     first, second = p.topk(2, dim=1).values.unbind(dim=1)
     return first if kind == "top" else 1 - second / first
 
@@ -47,6 +43,7 @@ def confidence(probabilities: torch.Tensor, kind: str = "top") -> torch.Tensor:
 @torch.inference_mode()
 def confidence_map(colorizer: Colorizer, image: np.ndarray, kind: str = "top") -> np.ndarray:
     """How sure a classifier is of each part of a uint8 picture (H, W, 3): (h, w) in [0, 1], the size of its output."""
+    require(colorizer.is_distribution, "colorizer", "a classification", f"a {colorizer.model.method.target}")
     lightness, _ = split(to_tensor(image)[None].to(colorizer.device), colorizer.space)
     return confidence(colorizer.predict(lightness), kind)[0].cpu().numpy()
 
@@ -94,7 +91,6 @@ class HintColorizer(Colorizer):
         got = f"{self.model.method.name}, a {self.model.method.target}, which has no confidence"
         require(self.is_distribution, "model", "a classification", got)
         require(0 < share <= 1, "share", "a share in (0, 1]", share)
-        require_choice(kind, KINDS, "kind")
         self.share, self.kind = share, kind
 
     @torch.inference_mode()
@@ -136,56 +132,43 @@ def diffuse(lightness: torch.Tensor, chroma: torch.Tensor, hints: torch.Tensor) 
     proportional to exp(-(Y(r) - Y(s))^2 / (spread * variance of Y around r)), with Y the `lightness` (1, H, W) in
     [0, 100]. There what their code minimises, Equation 1 without the terms of hints, is 0.
     """
-    shape = tuple(lightness.shape[-2:])
-    got = [tuple(maps.shape) for maps in (lightness, chroma, hints)]
-    require(got == [(1, *shape), (2, *shape), shape], "lightness, chroma, hints", "shapes of one H and W", got)
-    require(hints.dtype == torch.bool, "hints", "a bool tensor", hints.dtype)
-    require(bool(hints.any()), "hints", "at least one hint", "none")
-    require(bool(lightness.isfinite().all()), "lightness", "finite values", "others")
     is_hint = hints.cpu().numpy().ravel()
-    given = chroma.cpu().double().numpy().reshape(2, -1)[:, is_hint]  # (2, hints)
-    require(bool(np.isfinite(given).all()), "chroma", "finite values at hints", "others")
-    if is_hint.all():
+    pixels = _dissection(np.arange(is_hint.size).reshape(hints.shape))
+    free = pixels[~is_hint[pixels]]
+    if len(free) == 0:
         return chroma.clone()
-    weights = _affinities(lightness[0].cpu().double().numpy())
-    free = np.concatenate(_dissection(np.arange(is_hint.size).reshape(shape)))
-    free = free[~is_hint[free]]
-    rows = weights[free]  # (free, H*W)
+    given = chroma.cpu().double().numpy().reshape(2, -1)[:, is_hint]  # (2, hints)
+    rows = _affinities(lightness[0].cpu().double().numpy())[free]  # (free, H*W)
     system = sparse.identity(len(free), format="csc") - rows[:, free].tocsc()
     # The system is diagonally dominant, so it needs no pivoting, which would undo the order of the unknowns.
     factors = splu(system, permc_spec="NATURAL", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
     found = torch.from_numpy(factors.solve(rows[:, is_hint] @ given.T))  # (free, 2)
     result = chroma.reshape(2, -1).clone()
     result[:, torch.from_numpy(free).to(result.device)] = found.T.to(result)
-    return result.unflatten(1, shape)
+    return result.view_as(chroma)
 
 
 def _affinities(lightness: np.ndarray) -> sparse.csr_matrix:
     """The weights w_rs of `diffuse` for lightness (H, W), as an (H*W, H*W) matrix whose rows sum to 1."""
-
-    def windows(maps: np.ndarray, outside: float) -> np.ndarray:
-        padded = np.pad(maps, 1, constant_values=outside)
-        return np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(*maps.shape, 9)
-
-    values = windows(lightness, np.nan)  # (H, W, 9)
-    scale = _SPREAD * np.nanvar(values, axis=-1, keepdims=True)
-    exponents = -np.square(values - lightness[..., None]) / np.maximum(scale, _FLAT)
-    exponents[..., 4] = np.nan  # a pixel is no neighbour of itself
-    inside = ~np.isnan(exponents)
-    exponents[~inside] = -np.inf
+    y, size = lightness.ravel(), lightness.size
+    padded = np.pad(np.arange(size).reshape(lightness.shape), 1, constant_values=size)  # those outside have this number
+    around = np.lib.stride_tricks.sliding_window_view(padded, (3, 3)).reshape(size, 9)
+    values = np.append(y, np.nan)[around]  # (H*W, 9)
+    scale = np.maximum(_SPREAD * np.nanvar(values, axis=1, keepdims=True), _FLAT)
+    exponents = np.nan_to_num(-np.square(values - y[:, None]) / scale, nan=-np.inf)
+    exponents[:, 4] = -np.inf  # a pixel is no neighbour of itself
     # The greatest goes first, so that one neighbour at least keeps its digits.
-    weights = np.exp(exponents - exponents.max(axis=-1, keepdims=True))
-    weights = np.where(inside, np.maximum(weights, _FAINTEST), 0)
-    weights /= weights.sum(axis=-1, keepdims=True)
-    columns = windows(np.arange(lightness.size).reshape(lightness.shape), 0)[inside]
-    ends = np.cumsum(inside.sum(axis=-1).ravel())
-    return sparse.csr_matrix((weights[inside], columns, np.r_[0, ends]), shape=(lightness.size, lightness.size))
+    weights = np.maximum(np.exp(exponents - exponents.max(axis=1, keepdims=True)), _FAINTEST)
+    weights[np.isneginf(exponents)] = 0
+    weights /= weights.sum(axis=1, keepdims=True)
+    row, column = weights.nonzero()
+    return sparse.csr_matrix((weights[row, column], (row, around[row, column])), shape=(size, size))
 
 
-def _dissection(pixels: np.ndarray) -> list[np.ndarray]:
+def _dissection(pixels: np.ndarray) -> np.ndarray:
     """Numbers (h, w) ordered so that factors stay sparse: two halves, then the line between them (George 1973)."""
     pixels = pixels.T if pixels.shape[0] < pixels.shape[1] else pixels
     middle = len(pixels) // 2
     if middle < 4:
-        return [pixels.ravel()]
-    return [*_dissection(pixels[:middle]), *_dissection(pixels[middle + 1 :]), pixels[middle]]
+        return pixels.ravel()
+    return np.concatenate([_dissection(pixels[:middle]), _dissection(pixels[middle + 1 :]), pixels[middle]])

@@ -33,10 +33,11 @@ def features(network: Any, images: prior.Pictures) -> dict[str, np.ndarray]:
     for rgb in prior.batches(images):
         lightness = split(rgb)[0]
         maps = [network.padded(lightness)]
-        trunk = hasattr(network, "trunk")
-        maps += network.trunk(maps[0] + 0.5) if trunk else []
-        for layer in () if trunk else (network.down2, network.down4, network.down8, network.down16):
-            maps.append(layer(maps[-1]))
+        if hasattr(network, "trunk"):
+            maps += network.trunk(maps[0] + 0.5)
+        else:
+            for layer in (network.down2, network.down4, network.down8, network.down16):
+                maps.append(layer(maps[-1]))
         found.append([F.adaptive_avg_pool2d(part, 2 if i else 8).flatten(1) for i, part in enumerate(maps)])
     depths = [torch.cat(parts).numpy() for parts in zip(*found)]
     return {f"1/{2**i}" if i else "grey": depth for i, depth in enumerate(depths)}
@@ -65,8 +66,6 @@ def probes(runs: Sequence[Run], bank: ImageBank) -> pd.DataFrame:
     for (method, seed), network in networks.items():
         known, asked = (features(network.eval(), images) for images in (train, test))
         for layer in known:
-            right = (probe(known[layer], labels, asked[layer]) == truth).astype(float)
-            parts.append(
-                pd.DataFrame({"image": names[1], "accuracy": right}).assign(method=method, seed=seed, layer=layer)
-            )
+            right = pd.DataFrame({"image": names[1], "accuracy": probe(known[layer], labels, asked[layer]) == truth})
+            parts.append(right.astype({"accuracy": float}).assign(method=method, seed=seed, layer=layer))
     return pd.concat(parts, ignore_index=True)

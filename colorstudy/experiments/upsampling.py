@@ -48,10 +48,9 @@ class Upsampling(Colorizer):
 
     def predict(self, lightness: torch.Tensor) -> torch.Tensor:
         scale = self.size / min(lightness.shape[-2:])
-        enlarged = (
-            F.interpolate(lightness, scale_factor=scale, mode="bicubic").clamp(0, 100) if scale > 1 else lightness
-        )
-        return super().predict(enlarged)
+        if scale > 1:
+            lightness = F.interpolate(lightness, scale_factor=scale, mode="bicubic").clamp(0, 100)
+        return super().predict(lightness)
 
     @torch.no_grad()
     def render(self, lightness: torch.Tensor, prediction: torch.Tensor, *, as_bytes: bool = False) -> torch.Tensor:
@@ -62,12 +61,10 @@ class Upsampling(Colorizer):
 def upsamplings(colorizer: Colorizer, bank: ImageBank, sizes: Sequence[int], most: int) -> pd.DataFrame:
     """`evaluate` of at most `most` validation pictures: bilinear at each of `sizes`, working sizes in pixels.
 
-    At that of `colorizer` also by each of the other `UPSAMPLINGS`, and left grey: columns ``size`` and ``by`` say so.
+    At that of `colorizer` by each of `UPSAMPLINGS`, and left grey, too: columns ``size`` and ``by`` say so.
     """
-    bilinear, *filters = UPSAMPLINGS
-    ways = [*((size, bilinear) for size in sizes), *((colorizer.size, by) for by in filters)]
-    options = colorizer.options
+    ways = dict.fromkeys([*((size, "bilinear") for size in sizes), *((colorizer.size, by) for by in UPSAMPLINGS)])
     painters: dict[tuple[int, str], ColorizerLike] = {(0, "gray"): Gray()}
-    painters |= {(size, by): Upsampling(colorizer.model, size, by=by, **options) for size, by in ways}
+    painters |= {(size, by): Upsampling(colorizer.model, size, by=by, **colorizer.options) for size, by in ways}
     found = {key: evaluate(painter, bank, "val", most=most) for key, painter in painters.items()}
     return pd.concat(found, names=["size", "by"]).reset_index()

@@ -1,7 +1,5 @@
 """`explore`: in a notebook, how a picture's colours depend on how they are read from a distribution."""
 
-import base64
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ with extra("study"):
     import anywidget
     import ipywidgets
     import traitlets
+    from IPython.core.pylabtools import print_figure
     from matplotlib.figure import Figure
 
 
@@ -45,15 +44,15 @@ class Explorer(ipywidgets.VBox):
         self._image = _Image()
         self._image.observe(self._click, "clicked")
         for slider in (self.temperature, self.strength):
-            slider.observe(lambda change: self._draw(), "value")
+            slider.observe(self._draw, "value")
         self._draw()
         super().__init__([ipywidgets.HBox([self.temperature, self.strength]), self._image])
 
-    def _draw(self) -> None:
+    def _draw(self, change: Any = None) -> None:
         t, s = self.temperature.value, self.strength.value
         colorizer, sizes = self._model.decoding(temperature=t, rebalance=s), self._prediction.shape[-2:]
-        small = [at * n // side for at, n, side in zip(self.place, sizes, self._lightness.shape[-2:])]
-        said, read = (maps[0, :, small[0], small[1]] for maps in (self._prediction, colorizer.decode(self._prediction)))
+        row, column = (at * n // side for at, n, side in zip(self.place, sizes, self._lightness.shape[-2:]))
+        said, read = (maps[0, :, row, column] for maps in (self._prediction, colorizer.decode(self._prediction)))
         self._axes = Figure(figsize=(11, 3.6), layout="constrained").subplots(1, 3)
         colored = to_uint8(colorizer.render(self._lightness, self._prediction))[0]
         titles = (f"{self._model.model.method.name}, T = {t:.2f}, s = {s:.2f}", "regression")
@@ -65,8 +64,8 @@ class Explorer(ipywidgets.VBox):
         plane = chroma_plane(bins, self._axes[2], values=said, decades=3, label="probability")
         plane.plot(*read.tolist(), "o", ms=9, mfc="none", mec=COLORS["truth"], mew=2)
         plane.set_title("predicted in the ring, and read")
-        self._axes[0].figure.savefig(png := io.BytesIO(), format="png", dpi=80)
-        self._image.source = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
+        png = print_figure(self._axes[0].figure, "png", dpi=80, bbox_inches=None, base64=True)
+        self._image.source = f"data:image/png;base64,{png}"
 
     def _click(self, change: Any) -> None:
         at = self._axes[0].figure.transFigure.transform(change["new"])
@@ -87,4 +86,4 @@ def explore(picture: Picture, model: str | os.PathLike = "photos", regression: s
     Sliders change temperature and strength of rebalancing; a click on a pixel shows what the model predicts for it, and
     which colour is read from that. For a viewer that runs nothing it is a figure.
     """
-    return Explorer(picture, Colorizer.load(model), Colorizer.load(regression))
+    return Explorer(picture, Colorizer.load(model, "cpu"), Colorizer.load(regression, "cpu"))

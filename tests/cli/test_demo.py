@@ -7,16 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from colorstudy.cli import main
 from colorstudy.color import split, to_tensor
-from colorstudy.colorize import WEIGHTS, Colorizer
-from colorstudy.methods import Method
+from colorstudy.colorize import WEIGHTS
 from colorstudy.metrics import auc, mean_chroma
-from colorstudy.model import Model
-from colorstudy.study import demo
 
 
 @pytest.fixture(scope="module")
@@ -72,16 +68,6 @@ def test_pictures_decode_and_have_the_scores_under_them(page):
             assert (mean_chroma(chroma) / mean_chroma(truth)).item() == pytest.approx(share, abs=0.06)
         counts.append(len({image.tobytes() for image, _ in row}))
     assert counts == [len(rows[0])] * 4
-
-
-def test_a_default_of_another_kind_comes_after_those_with_names(monkeypatch):
-    torch.manual_seed(0)
-    other = Colorizer(Model.build(Method("other", "regression"), np.zeros((2, 32, 32, 3), np.uint8)))
-    load = Colorizer.load
-    monkeypatch.setattr(demo.Colorizer, "load", lambda *names, **options: load(*names) if names else other)
-    names = [file.stem for file in WEIGHTS.glob("*.safetensors")]
-    monkeypatch.setattr(demo, "PHOTOGRAPHS", ("coffee.png",))
-    assert {*demo._models()} == {*names, "other (default)"} and [*demo._models()][-1] == "other (default)"
 
 
 def test_a_page_that_cannot_be_written_is_one_line(tmp_path, capsys):

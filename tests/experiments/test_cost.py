@@ -66,31 +66,20 @@ def test_the_same_at_every_call(models):
     assert cost.cost(models["l2"], 128)["multiply_adds"] == 4 * cost.cost(models["l2"], 64)["multiply_adds"]
 
 
-def test_milliseconds_take_turns(models):
-    order = []
-    hooks = [m.network.register_forward_hook(lambda *_, name=name: order.append(name)) for name, m in models.items()]
-    times = cost.milliseconds(models, 64, rounds=2)
-    for hook in hooks:
-        hook.remove()
-    assert order == list(models) * 3
-    assert list(times) == list(models) and all(value > 0 for value in times.values())
-
-
-def test_errors_name_the_argument(models):
-    with pytest.raises(ValueError, match="size: expected pixels >= 1, got 0"):
-        cost.cost(models["l2"], 0)
-    with pytest.raises(ValueError, match="rounds: expected a number >= 1, got 0"):
-        cost.milliseconds(models, 64, rounds=0)
-
-
 def test_no_gradient_is_kept(models):
     assert torch.is_grad_enabled()
     cost.cost(models["l2"], 32)
     assert torch.is_grad_enabled() and all(p.grad is None for p in models["l2"].parameters())
 
 
-def test_a_table_of_costs_has_a_row_for_each_method():
+def test_a_table_of_costs_has_a_row_for_each_method(monkeypatch):
+    order, render = [], cost.Colorizer.render
+    seen = lambda self, *maps: order.append(self.model.method.name) or render(self, *maps)  # noqa: E731
+    monkeypatch.setattr(cost.Colorizer, "render", seen)
     images = np.random.default_rng(0).integers(256, size=(2, 32, 32, 3), dtype=np.uint8)
+    with pytest.raises(ValueError, match="size: expected pixels >= 1, got -1"):
+        cost.costs({"a": METHODS["l2"]}, images, -1)
     table = cost.costs({"a": METHODS["l2"], "b": METHODS["class"]}, images, 32).set_index("method")
     alone = cost.cost(Model.build(METHODS["class"], images), 32)
     assert table.loc["b", [*alone]].to_dict() == alone and (table["milliseconds"] > 0).all() and len(table) == 2
+    assert order == ["l2", "class"] * 6  # they take turns

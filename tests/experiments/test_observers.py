@@ -20,11 +20,10 @@ def photographs():
 
 def test_the_recognizer_names_what_is_in_a_photograph(photographs):
     images = np.stack([*photographs.values()])
-    p = observers.Recognizer().probabilities(images)
+    p = observers.recognized(images)
     assert p.shape == (3, 1000) and torch.allclose(p.sum(1), torch.ones(3), atol=1e-5)
-    named = [observers.classes()[i] for i in p.argmax(1)]
-    assert named[0] in ("tabby", "tiger cat", "Egyptian cat") and named[1:] == ["espresso", "church"]
-    assert len(set(observers.classes())) == 1000
+    cat, *others = p.argmax(1).tolist()
+    assert cat in (281, 282, 285) and others == [967, 497]  # tabby, tiger cat, Egyptian cat; espresso, church
 
 
 def test_recognition_compares_with_the_truth():
@@ -37,8 +36,7 @@ def test_recognition_compares_with_the_truth():
     colored[2, :6] = 1 / 6
     table = observers.recognition(truth, colored)
     assert table["top1"].tolist() == [1, 0, 0] and table["top5"].tolist() == [1, 1, 0]
-    assert table["confidence"].tolist() == pytest.approx([1, 0.1, 0], abs=1e-5)
-    assert (table["confidence_true"] == 1).all() and (table["label"] == observers.classes()[7]).all()
+    assert table["shift"].tolist() == pytest.approx([0, -0.9, -1], abs=1e-5)
 
 
 class TestTwoAlternative:
@@ -47,37 +45,25 @@ class TestTwoAlternative:
         true = torch.from_numpy(rng.standard_normal((n, d)))
         colored = torch.from_numpy(rng.standard_normal((n, d)))
         colored[:, 0] += shift
-        return true, colored, [f"{i}" for i in range(n)]
+        return true, colored
 
     def test_finds_what_differs_and_not_what_does_not(self):
-        assert observers.two_alternative(*self.made(4.0))["found"].mean() > 0.95
-        assert 0.3 < observers.two_alternative(*self.made(0.0))["found"].mean() < 0.7
+        assert observers.two_alternative(*self.made(4.0)).mean() > 0.95
+        assert 0.3 < observers.two_alternative(*self.made(0.0)).mean() < 0.7
 
     def test_sees_no_pair_that_it_was_trained_on(self):
         """More features than pictures: a classifier that had met the pairs would know every one of them by heart."""
-        true, colored, names = self.made(0.0, d=400)
-        assert 0.25 < observers.two_alternative(true, colored, names)["found"].mean() < 0.75
+        assert 0.25 < observers.two_alternative(*self.made(0.0, d=400)).mean() < 0.75
 
     def test_the_same_on_both_sides_is_a_tie(self):
-        true, _, names = self.made(0.0)
-        assert (observers.two_alternative(true, true, names)["found"] == 0.5).all()
-
-    def test_refuses_what_does_not_fit(self):
-        true, colored, names = self.made(0.0)
-        with pytest.raises(ValueError, match=r"^names: expected 60 of them, got 59"):
-            observers.two_alternative(true, colored, names[1:])
-        with pytest.raises(ValueError, match=r"^folds: expected a number in \[2, 60\], got 61"):
-            observers.two_alternative(true, colored, names, folds=61)
-        with pytest.raises(ValueError, match=r"^colored: expected shape"):
-            observers.two_alternative(true, colored[1:], names)
+        true, _ = self.made(0.0)
+        assert (observers.two_alternative(true, true) == 0.5).all()
 
 
 def test_color_features_see_colour(photographs):
-    network = observers.ColorFeatures()
     images = np.stack([*photographs.values()])
-    true, grey = network.of(images), network.of(np.stack([gray(image) for image in images]))
+    true, grey = (observers.color_features(shown) for shown in (images, np.stack([gray(image) for image in images])))
     assert true.shape == (3, 192) and (true - grey).abs().max() > 0.1
-    assert not any(p.requires_grad for p in network.trunk.parameters())
 
 
 class TestRuns:
