@@ -27,7 +27,7 @@ from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
-from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, decodings, evaluate
+from colorstudy.study.evaluation import BASELINES, ColorizerLike, Gray, RandomColors, decodings, evaluate
 from colorstudy.study.profiles import Profile, load_profile
 from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
@@ -92,7 +92,9 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
 
 def colorizer_of(run: Run, bank: ImageBank) -> ColorizerLike:
     """What colours as `run` does: its network, trained first if need be, or a baseline, which draws on `bank`."""
-    return baseline(run.method, bank, run.seed) if run.method in BASELINES else ensure_trained(run).colorizer()
+    if run.method == "random":
+        return RandomColors(bank.train.images, run.seed)
+    return Gray() if run.method == "gray" else ensure_trained(run).colorizer()
 
 
 def evaluate_run(
