@@ -22,13 +22,14 @@ sys.path[:0] = [workflow.basedir, str(Path(workflow.basedir, "notebooks"))]
 from colorstudy._files import write_text  # the package sets GOMP_SPINCOUNT, which all kernels inherit
 from colorstudy.methods import METHODS
 from colorstudy.study import grid, profiles
+from tools import steps
 
 # Unknown fields, methods, notebooks and parameters end the study here, before anything runs.
 PROFILE = profiles.load_profile(f"notebooks/profiles/{config.get('profile', 'quick')}.yaml")
 RESULTS = f"results/{PROFILE.name}"
 ALL = {run.name: run for run in PROFILE.runs(RESULTS)}
 # Runs that are done for good: no rule makes them, so nothing that changes since can make them stale.
-RUNS, KEPT = [*ALL], [run.name for run in grid.kept(RESULTS, PROFILE)]
+RUNS, KEPT = [*ALL], [run.name for run in steps.kept(RESULTS, PROFILE)]
 if config.get("runs") == "done":  # tables and paper of what is there, without running more
     RUNS = KEPT = [run.name for run in grid.done(RESULTS, PROFILE)]
 TO_DO = {name: PROFILE.methods[ALL[name].method] for name in RUNS if name not in KEPT}
@@ -56,7 +57,7 @@ def parameters(notebook, **given):
 # What each notebook uses of the package. Found now: in an input function, Snakemake would take a notebook that Python
 # cannot read for one that is up to date.
 SOURCES = {
-    notebook: [str(path) for path in profiles.notebook_sources(f"notebooks/{notebook}.ipynb")[1:]]
+    notebook: [str(path) for path in steps.notebook_sources(f"notebooks/{notebook}.ipynb")[1:]]
     for notebook in [*PER_RUN, *ONCE]
 }
 
@@ -179,7 +180,7 @@ rule manifest:
     output:
         f"{RESULTS}/manifest.json",
     run:
-        grid.write_manifest(RESULTS)
+        steps.write_manifest(RESULTS)
 
 
 # The paper reads what other profiles left, too, so it is made again whenever a study has run. Of a result that is not

@@ -1,6 +1,8 @@
 """Score a colorizer on the test pictures of a bank, and the two baselines that every table needs."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -19,6 +21,8 @@ from colorstudy.metrics import per_image
 
 BASELINES = ("gray", "random")
 """Colorizers without training: no colour, and the colours of another picture (Zhang et al. 2016, Section 3.1)."""
+
+BATCH = 16  # pictures that are coloured at once
 
 
 class ColorizerLike(Protocol):
@@ -52,11 +56,6 @@ class RandomColors:
         return merge(split(image)[0], split(to_tensor(drawn))[1])
 
 
-def baseline(name: str, bank: ImageBank, seed: int) -> Gray | RandomColors:
-    require_choice(name, BASELINES, "name")
-    return Gray() if name == "gray" else RandomColors(bank.train.images, seed)
-
-
 def inverse_frequency(counts: torch.Tensor, bins: ColorBins) -> torch.Tensor:
     """How much a pixel of each true bin counts in the rebalanced AuC: float32 (Q,), of `counts` (Q,), smoothed."""
     p = prior.smooth(counts, bins)
@@ -87,55 +86,47 @@ def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
     return bins, {"rebalanced": inverse_frequency(counts, bins), "half": half}
 
 
-class _Shown:
-    """The pictures of a bank that are scored, and the weights of their pixels."""
-
-    def __init__(self, bank: ImageBank, subset: str, most: int | None, floor: int | None, batch_size: int) -> None:
-        require_choice(subset, SPLITS, "subset")
-        require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
-        require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
-        part: ImageBank = getattr(bank, subset)
-        chosen = np.linspace(0, len(part) - 1, min(most or len(part), len(part))).round().astype(int)
-        self.names, self.images, self.batch_size = [part.names[i] for i in chosen], part.images[chosen], batch_size
-        bins, weights = _reference(bank)
-        self.bins = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(self.images)])
-        macro = per_bin(self.bins, floor or min(50, -(-len(chosen) // 4)), len(bins))
-        self.weights = weights | {"macro": macro}
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, dict[str, torch.Tensor]]]:
-        """Pictures (B, 3, H, W) in [0, 1] and the weights (B, H, W) of their pixels by name."""
-        for start in range(0, len(self.names), self.batch_size):
-            some = slice(start, start + self.batch_size)
-            labels = self.bins[some].long()
-            yield to_tensor(self.images[some]), {name: weight[labels] for name, weight in self.weights.items()}
-
-    def table(self, parts: list[dict[str, torch.Tensor]]) -> pd.DataFrame:
-        """Scores of every batch as one table, a row a picture."""
-        table = pd.DataFrame({name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]})
-        return table.set_axis(pd.Index(self.names, name="image"))
+@lru_cache(maxsize=1)  # kept: many colorizers meet the same pictures
+def _shown(
+    bank: ImageBank, subset: str, most: int | None
+) -> tuple[pd.Index, np.ndarray, torch.Tensor, dict[str, torch.Tensor]]:
+    """Names and pictures (N, S, S, 3) that are scored, their true bins (N, S, S), and the weights (Q,) of these."""
+    require_choice(subset, SPLITS, "subset")
+    require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
+    part: ImageBank = getattr(bank, subset)
+    chosen = np.linspace(0, len(part) - 1, min(most or len(part), len(part))).round().astype(int)
+    names, images = pd.Index([part.names[i] for i in chosen], name="image"), part.images[chosen]
+    bins, weights = _reference(bank)
+    labels = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(images)])
+    floor = min(50, math.ceil(len(images) / 4))
+    return names, images, labels, weights | {"macro": per_bin(labels, floor, len(bins))}
 
 
-_shown = lru_cache(maxsize=1)(_Shown)  # kept: many colorizers meet the same pictures
+def _scored(
+    bank: ImageBank, subset: str, most: int | None, colored: Callable[[torch.Tensor], dict[Any, torch.Tensor]]
+) -> dict[Any, pd.DataFrame]:
+    """The scores of all that `colored` makes of pictures (B, 3, H, W) in [0, 1], by its keys; a row a picture."""
+    names, images, labels, weights = _shown(bank, subset, most)
+    parts = defaultdict(list)
+    for true, bins in zip(prior.batches(images, BATCH), labels.split(BATCH)):
+        of_pixels = {name: weight[bins.long()] for name, weight in weights.items()}  # (B, H, W) each
+        for key, made in colored(true).items():
+            scores = per_image(made.to(true), true, of_pixels)
+            parts[key].append(pd.DataFrame({name: values.numpy() for name, values in scores.items()}))
+    return {key: pd.concat(part).set_axis(names) for key, part in parts.items()}
 
 
 def evaluate(
-    colorizer: ColorizerLike,
-    bank: ImageBank,
-    subset: str = "test",
-    *,
-    most: int | None = None,
-    floor: int | None = None,
-    batch_size: int = 16,
+    colorizer: ColorizerLike, bank: ImageBank, subset: str = "test", *, most: int | None = None
 ) -> pd.DataFrame:
     """Scores of every picture of the `subset` "test", "val" or "train" of `bank`, coloured from its own lightness.
 
     If `most` is given, of no more pictures than that, evenly spaced. The table is indexed by ``image``, with the
     columns of `metrics.per_image`. Weights are "rebalanced", the `inverse_frequency` in the bank; "half", those of a
-    rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures, or a
-    quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
+    rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with a floor of 50 pictures, or of a
+    quarter of fewer than 200. `study.scores.aggregate` makes set-level scores of it.
     """
-    shown = _shown(bank, subset, most, floor, batch_size)
-    return shown.table([per_image(colorizer.colorize(true).to(true.dtype), true, weights) for true, weights in shown])
+    return _scored(bank, subset, most, lambda true: {"images": colorizer.colorize(true)})["images"]
 
 
 def decodings(
@@ -146,20 +137,18 @@ def decodings(
     strengths: Sequence[float] = (),
     temperatures: Sequence[float] = (),
     most: int | None = None,
-    batch_size: int = 16,
 ) -> pd.DataFrame:
     """`evaluate` at each strength of rebalancing and temperature, in the index as ``s``, ``T``; if none, the method's.
 
     Every picture goes through the network once.
     """
-    shown, method = _shown(bank, subset, most, None, batch_size), colorizer.model.method
+    method = colorizer.model.method
     tried = [(s, t) for s in strengths or (method.rebalance,) for t in temperatures or (method.temperature,)]
     ways = {(s, t): colorizer.decoding(rebalance=s, temperature=t) for s, t in tried}
-    parts: dict[Any, list[dict[str, torch.Tensor]]] = {key: [] for key in ways}
-    for true, weights in shown:
+
+    def colored(true: torch.Tensor) -> dict[Any, torch.Tensor]:
         lightness = lightness_of(true.to(colorizer.device), colorizer.space)
         prediction = colorizer.predict(lightness)
-        for key, way in ways.items():
-            colored = way.render(lightness, prediction).to(true)
-            parts[key].append(per_image(colored, true, weights))
-    return pd.concat({key: shown.table(part) for key, part in parts.items()}, names=["s", "T"])
+        return {key: way.render(lightness, prediction) for key, way in ways.items()}
+
+    return pd.concat(_scored(bank, subset, most, colored), names=["s", "T"])

@@ -20,14 +20,14 @@ from typing import Any
 
 import pandas as pd
 
-from colorstudy._checks import extra, require, require_choice
+from colorstudy._checks import extra, require_choice
 from colorstudy._files import read_json, replacing, write_json
 from colorstudy._provenance import digest, provenance
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import Method
 from colorstudy.runs import DESCRIPTION, METRICS, SUMMARY
-from colorstudy.study.evaluation import BASELINES, ColorizerLike, baseline, decodings, evaluate
+from colorstudy.study.evaluation import BASELINES, ColorizerLike, Gray, RandomColors, decodings, evaluate
 from colorstudy.study.profiles import Profile, load_profile
 from colorstudy.study.run import Run
 from colorstudy.study.scores import aggregate
@@ -67,24 +67,21 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     A profile with ``keep_runs`` grows over days, so of a method that has a scored run the others are not waited for:
     they are named and left out. Of a folder without a profile, the scored run folders anywhere below it.
     """
-    if not _path_of(results).exists() and (found := sorted(Path(results).rglob(METRICS))):
-        plain = [Run(path.parent) for path in found]
-        for name in methods or ():
-            require_choice(name, [run.method for run in plain], "methods")
-        return [run for run in plain if methods is None or run.method in methods]
-    profile = profile_of(results)
-    known = f"methods of the profile {profile.name}, {[*profile.methods]}"
+    folders = [] if _path_of(results).exists() else sorted(path.parent for path in Path(results).rglob(METRICS))
+    profile = None if folders else profile_of(results)
+    every = profile.runs(results) if profile else [Run(folder) for folder in folders]
     for name in methods or ():
-        require(name in profile.methods, "methods", f"{known} (set `methods` there, or skip the notebook)", repr(name))
-    asked = [run for run in profile.runs(results) if methods is None or run.method in methods]
+        require_choice(name, [*dict.fromkeys(run.method for run in every)], "methods")
+    asked = [run for run in every if methods is None or run.method in methods]
+    if not profile:
+        return asked
     there = {run.method for run in asked if run.scored}
     runs = [run for run in asked if run.scored or not (profile.keep_runs and run.method in there)]
-    settings = profile.defaults("04-evaluate")
-    missing = [run for run in runs if not run.scored]
-    if missing:
+    if missing := [run for run in runs if not run.scored]:
+        settings = profile.defaults("04-evaluate")
         bank = load(settings["source"], size=settings["size"])
-    for run in missing:
-        evaluate_run(run, bank, **{name: settings[name] for name in SCORING})
+        for run in missing:
+            evaluate_run(run, bank, **{name: settings[name] for name in SCORING})
     if len(runs) < len(asked):
         print("left out, as they have not run yet:", ", ".join(run.name for run in asked if not run.scored))
     return runs
@@ -92,7 +89,9 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
 
 def colorizer_of(run: Run, bank: ImageBank) -> ColorizerLike:
     """What colours as `run` does: its network, trained first if need be, or a baseline, which draws on `bank`."""
-    return baseline(run.method, bank, run.seed) if run.method in BASELINES else ensure_trained(run).colorizer()
+    if run.method == "random":
+        return RandomColors(bank.train.images, run.seed)
+    return Gray() if run.method == "gray" else ensure_trained(run).colorizer()
 
 
 def evaluate_run(
@@ -149,22 +148,6 @@ def evaluate_run(
 def done(results: str | Path, profile: Profile) -> list[Run]:
     """The runs that have scores of a training with the settings that `profile` asks for, by whatever code."""
     return [run for run in profile.runs(results) if is_current(run, profile)]
-
-
-def kept(results: str | Path, profile: Profile) -> list[Run]:
-    """Of a profile with ``keep_runs``, the runs that no change of code makes stale.
-
-    All that are `done`, but for those without their weights, if a run that is to be made needs these.
-    """
-    if not profile.keep_runs:
-        return []
-    found = {run.name: run for run in done(results, profile)}
-    making = [run for run in profile.runs(results) if run.name not in found]
-    for run in making:  # which grows
-        base = profile.base_of(run)
-        if base and not base.trained and found.pop(base.name, None):
-            making.append(base)
-    return [*found.values()]
 
 
 def is_current(run: Run, profile: Profile) -> bool:
@@ -231,17 +214,3 @@ def record(results: str | Path, notebook: str, **answer: Any) -> None:
     """Write what a notebook answers, and where that comes from: its last call, as the file says that it ended well."""
     path = Path(results) / "records" / f"{notebook}.json"
     write_json(path, {"answer": json.loads(json.dumps(answer, default=float)), "provenance": provenance()})
-
-
-def write_manifest(results: str | Path) -> Path:
-    """Gather the records and the ``metrics.json`` of all runs in ``manifest.json``, and name the tables and figures."""
-    results = Path(results)
-    made = sorted(p for kind in ("tables", "figures") for p in (results / kind).glob("*") if not p.name.startswith("."))
-    content = {
-        "profile": results.name,
-        "runs": {p.parent.name: read_json(p) for p in sorted(results.glob("runs/*/metrics.json"))},
-        "notebooks": {p.stem: read_json(p) for p in sorted(results.glob("records/*.json"))},
-        "files": [p.relative_to(results).as_posix() for p in made],
-    }
-    write_json(results / "manifest.json", content)
-    return results / "manifest.json"

@@ -13,8 +13,8 @@ from colorstudy._checks import require
 from colorstudy.study.scores import Scores, require_columns, score_of, score_parts
 
 
-def intervals(table: pd.DataFrame, scores: Scores, *, level: float = 0.95) -> pd.DataFrame:
-    """Student's t intervals of set-level scores over images and training runs.
+def intervals(table: pd.DataFrame, scores: Scores) -> pd.DataFrame:
+    """95 % Student's t intervals of set-level scores over images and training runs.
 
     Images are crossed with seeds, as every run colours the same test set: the interval speaks of other images *and*
     other runs. The variance of the mean over S seeds and I images has two parts, MS_seed / (S I) and
@@ -29,12 +29,10 @@ def intervals(table: pd.DataFrame, scores: Scores, *, level: float = 0.95) -> pd
     ``mean`` over seeds, the interval ``low`` to ``high`` (nan of 1 unit), ``images``, ``seeds``, ``effective`` (of a
     ratio: how many units count, (sum w)^2 / sum w^2 with w the denominators; else nan) and ``over``.
     """
-    return _estimate([_Crossed(table, scores, "table")], scores, level)[0]
+    return _estimate([_Crossed(table, scores, "table")], scores)[0]
 
 
-def paired(
-    table_a: pd.DataFrame, table_b: pd.DataFrame, scores: Scores, *, null: float = 0.0, level: float = 0.95
-) -> pd.DataFrame:
+def paired(table_a: pd.DataFrame, table_b: pd.DataFrame, scores: Scores, *, null: float = 0.0) -> pd.DataFrame:
     """Intervals of the difference a - b of set-level scores of two methods on the same images.
 
     As `intervals`; a ``ValueError`` also if the images differ. Seeds are paired if theirs are the same. Otherwise those
@@ -49,7 +47,7 @@ def paired(
         a.values -= b.values
     else:
         b.values *= -1
-    result, error, freedom = _estimate([a] if same_seeds else [a, b], scores, level)
+    result, error, freedom = _estimate([a] if same_seeds else [a, b], scores)
     beyond = result["mean"].to_numpy() - null
     with np.errstate(divide="ignore", invalid="ignore"):
         sign = np.where((error == 0) & (beyond == 0), 1, 2 * stdtr(freedom, -np.abs(beyond / error)))
@@ -59,17 +57,14 @@ def paired(
 def holm(p: npt.ArrayLike) -> np.ndarray:
     """p-values of several tests, corrected so that all of them together err as seldom as one (Holm 1979).
 
-    `p` is a list of numbers in [0, 1], or a ``ValueError``; nan is a test that could not be made, and stays nan. The
+    `p` are numbers in [0, 1], or a ``ValueError``; nan is a test that could not be made, and stays nan. The
     k-th smallest of n becomes n - k + 1 times as large, at least its predecessor and at most 1. The order is kept.
     """
-    p = np.asarray(p, float)
-    made = ~np.isnan(p)
-    valid = p.ndim == 1 and bool(((p[made] >= 0) & (p[made] <= 1)).all())
-    require(valid, "p", "a list of numbers in [0, 1]", p.tolist())
-    order = np.argsort(p)[: made.sum()]  # nan comes last
-    corrected = np.full_like(p, np.nan)
-    corrected[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(order), 0, -1)), 1)
-    return corrected
+    found = pd.Series(np.asarray(p, float))
+    ordered = found.dropna().sort_values()
+    require(bool(ordered.between(0, 1).all()), "p", "numbers in [0, 1]", found.tolist())
+    corrected = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)
+    return corrected.reindex(found.index).to_numpy()
 
 
 class _Crossed:
@@ -106,9 +101,8 @@ class _Crossed:
         self.effective = np.where(self.weighted, counting, parts.shape[2])
 
 
-def _estimate(groups: list[_Crossed], scores: Scores, level: float) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+def _estimate(groups: list[_Crossed], scores: Scores) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """A row a score, of the sum of `groups`, each with seeds of its own; standard errors and degrees of freedom."""
-    require(0 < level < 1, "level", "a number between 0 and 1", level)
     by_unit = sum(group.values.mean(0) for group in groups)  # (units, scores)
     mean, units = by_unit.mean(0), len(by_unit)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -123,7 +117,7 @@ def _estimate(groups: list[_Crossed], scores: Scores, level: float) -> tuple[pd.
         variance = sum(part for part, _ in parts)
         freedom = np.where(variance == 0, units - 1, variance / sum(part / freedom for part, freedom in parts))
     error = np.sqrt(variance)
-    half = stdtrit(freedom, (1 + level) / 2) * error
+    half = stdtrit(freedom, 0.975) * error
     first, counts = groups[0], [len(group.seeds) for group in groups]
     found = pd.DataFrame({"mean": mean, "low": mean - half, "high": mean + half}, index=list(scores))
     found = found.assign(images=len(first.images), seeds=" / ".join(map(str, counts)) if counts[1:] else counts[0])

@@ -8,7 +8,6 @@ from typing import Any
 
 from colorstudy._checks import extra, require, require_choice
 from colorstudy._files import read_json
-from colorstudy._provenance import sources
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import METHODS, Method, get
 from colorstudy.study.evaluation import BASELINES
@@ -19,12 +18,12 @@ with extra("study"):
     import yaml
     from IPython import get_ipython
 
-# The fields of a profile and, of those that it may leave out, what stands for them.
+# The fields of a profile, and what stands for those that it leaves out.
 _FIELDS: dict[str, Any] = {"methods": [], "seeds": [], "skip": []}
 _FIELDS |= {"keep_runs": False, "parameters": {}, "notebooks": {}}
 _METHOD = [*(field.name for field in fields(Method)), "like", "training"]
 _DECODING = ["name", "decodes", "temperature", "rebalance", "bilateral"]
-_WORDS = {list: "a list", bool: "true or false", dict: "a mapping"}
+_WORDS = {list: "a list", dict: "a mapping", bool: "true or false", int: "an integer", float: "a number", str: "text"}
 _Values = dict[str, dict[str, Any]]
 
 
@@ -83,21 +82,17 @@ def load_profile(path: str | Path) -> Profile:
     ``methods`` are names of methods and baselines, or mappings of fields of `Method`: of all, or of those in which it
     differs from the one that it is ``like`` or ``decodes``. Such a mapping may also have ``training``: settings over
     those of 03-train. ``seeds`` are integers; ``skip`` notebooks that it leaves out; ``parameters`` are set in every
-    notebook that declares them, those of ``notebooks`` in one; with ``keep_runs: true`` scored runs count as done, see
-    `grid.kept`. A ``ValueError`` names line and field of what is unknown or has another type than the default that it
+    notebook that declares them, those of ``notebooks`` in one; with ``keep_runs: true`` no change of code makes scored
+    runs stale. A ``ValueError`` names line and field of what is unknown or has another type than the default that it
     replaces (YAML reads ``1e-4`` as text: write 1.0e-4).
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"profile: expected a YAML file, found none at {path}")
     content, at = _read_yaml(path)
-    require(isinstance(content, dict), str(path), "a mapping", type(content).__name__)
-    require({"methods", "seeds"} <= {*content}, str(path), "the fields methods and seeds", list(content))
-    for name, value in content.items():
-        require_choice(name, _FIELDS, at(name))
-        require(isinstance(value, type(_FIELDS[name])), at(name), _WORDS[type(_FIELDS[name])], repr(value))
+    _check(content, _FIELDS, at)
     content = _FIELDS | content
-    seeds, skip = content["seeds"], content["skip"]
+    seeds, skip, shared, own = (content[name] for name in ("seeds", "skip", "parameters", "notebooks"))
     whole = all(type(seed) is int and seed >= 0 for seed in seeds)
     require(whole and 0 < len(seeds) == len({*seeds}), at("seeds"), "different integers >= 0", repr(seeds))
 
@@ -105,9 +100,27 @@ def load_profile(path: str | Path) -> Profile:
     for name in skip:
         require_choice(name, [*found], at("skip"))
     notebooks = {stem: notebook_parameters(notebook) for stem, notebook in found.items() if stem not in skip}
-    settings = _settings(notebooks, content["parameters"], content["notebooks"], at)
-    methods = _methods(content["methods"], at)
-    return Profile(path.stem, *methods, seeds, notebooks, settings, content["keep_runs"])
+    _check(shared, {name: value for known in notebooks.values() for name, value in known.items()}, at, "parameters")
+    for stem, values in own.items():
+        require_choice(stem, notebooks, at("notebooks", stem))
+        _check(values, notebooks[stem], at, "notebooks", stem)
+    settings = {
+        stem: {name: value for name, value in shared.items() if name in known} | own.get(stem, {})
+        for stem, known in notebooks.items()
+    }
+    return Profile(path.stem, *_methods(content["methods"], at), seeds, notebooks, settings, content["keep_runs"])
+
+
+def _check(values: Any, known: dict[str, Any], at: Callable[..., str], *keys: Any) -> None:
+    """Require a mapping of names that are `known`, to values of the types that they have there."""
+    require(isinstance(values, dict), at(*keys), "a mapping", repr(values))
+    for name, value in values.items():
+        require_choice(name, known, at(*keys, name))
+        kind = type(known[name])
+        good = type(value) is kind or (kind is float and type(value) is int)
+        require(good, at(*keys, name), _WORDS[kind], repr(value))
+        if name == "training":
+            _build(TrainConfig, value, at, *keys, name)
 
 
 def _methods(entries: list[Any], at: Callable[..., str]) -> tuple[dict[str, Method | None], _Values]:
@@ -119,14 +132,14 @@ def _methods(entries: list[Any], at: Callable[..., str]) -> tuple[dict[str, Meth
     for number, entry in enumerate(entries):
         keys = ("methods", number)
         if isinstance(entry, dict):
-            known = METHODS | {name: method for name, method in found.items() if method}
+            link, names = ("decodes", _DECODING) if "decodes" in entry else ("like", _METHOD)
             for name in entry:
-                require_choice(name, _DECODING if "decodes" in entry else _METHOD, at(*keys, name))
-            for name in {"like", "decodes"} & {*entry}:
-                require_choice(entry[name], [*known], at(*keys, name))
+                require_choice(name, names, at(*keys, name))
+            known = METHODS | {name: method for name, method in found.items() if method}
+            if link in entry:
+                require_choice(entry[link], [*known], at(*keys, link))
             values = {name: value for name, value in entry.items() if name not in ("like", "training")}
-            base = str(entry.get("like", entry.get("decodes")))
-            method = made = _build(Method, values, at, *keys, like=known.get(base))
+            method = made = _build(Method, values, at, *keys, like=known.get(entry.get(link, "")))
             name = made.name
             require(name not in (*BASELINES, *METHODS), at(*keys, "name"), "a name of its own", repr(name))
             training[name] = entry.get("training", {})
@@ -142,28 +155,6 @@ def _methods(entries: list[Any], at: Callable[..., str]) -> tuple[dict[str, Meth
             how = "decodes" if method.decodes else "starts from"
             require(base in trained, at("methods"), f"{base} too, as {name} {how} it, among the trained", trained)
     return found, training
-
-
-def _settings(notebooks: _Values, shared: dict[str, Any], own: _Values, at: Callable[..., str]) -> _Values:
-    """The parameters that a profile sets, for all notebooks and for single ones, checked against what they declare."""
-    for name in shared:
-        require_choice(name, sorted({name for known in notebooks.values() for name in known}), at("parameters", name))
-    for stem, values in own.items():
-        require_choice(stem, notebooks, at("notebooks", stem))
-        require(isinstance(values, dict), at("notebooks", stem), "a mapping", repr(values))
-    settings: _Values = {}
-    for stem, defaults in notebooks.items():
-        mine = own.get(stem, {})
-        settings[stem] = {name: value for name, value in shared.items() if name in defaults} | mine
-        for name, value in settings[stem].items():
-            keys = ("notebooks", stem, name) if name in mine else ("parameters", name)
-            require_choice(name, sorted(defaults), at(*keys))
-            kind = type(defaults[name])
-            good = type(value) is kind or (kind is float and type(value) is int)
-            require(good, at(*keys), f"{kind.__name__}, as its default {defaults[name]!r}", repr(value))
-            if name == "training":
-                _build(TrainConfig, value, at, *keys)
-    return settings
 
 
 def _build(kind: type, values: Any, at: Callable[..., str], *keys: Any, like: Any = None) -> Any:
@@ -241,9 +232,3 @@ def _assigned(source: str, place: str) -> dict[str, Any]:
             raise ValueError(f"{place}: parameters: expected {expected}, got {ast.unparse(statement)}")
         found[statement.target.id] = ast.literal_eval(statement.value)
     return found
-
-
-def notebook_sources(notebook: str | Path) -> list[Path]:
-    """The notebook and the files of the package that it uses, however indirectly: the inputs of its step."""
-    code = ["".join(cell["source"]) for cell in read_json(notebook)["cells"] if cell["cell_type"] == "code"]
-    return [Path(notebook), *sources("\n".join(code))]

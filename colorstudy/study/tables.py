@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,18 +23,9 @@ LABELS, SYSTEMS = (  # the scores in words; what each row of the table of system
 HEADLINE = [*LABELS][:11]  # the scores of the main table, up to chroma_ratio
 
 
-class Variant(NamedTuple):
-    """A method that differs from another in one point, so that the difference of their scores is the point's effect."""
-
-    base: str
-    group: str  # of the table that it belongs to
-    words: str  # what is different
-
-
-VARIANTS = {
-    row["name"]: Variant(row["base"], row["group"], row["words"]) for row in table_of(methods.__file__) if row["base"]
-}
-"""Every switch of the ablation tables: a method of that name, and what it is compared with."""
+VARIANTS = {row["name"]: row for row in table_of(methods.__file__) if row["base"]}
+"""Every switch of the ablation tables, a method by name: it differs from its ``base`` in one point, what ``words`` say,
+so that the difference of their scores is the effect of that; ``group`` is the table that it belongs to."""
 
 
 def intervals_by(table: DataFrame, keys: Sequence[str], scores: Scores) -> DataFrame:
@@ -110,18 +101,18 @@ def judged(table: DataFrame) -> DataFrame:
     return table.assign(sign_holm=corrected, verdict=verdict)
 
 
-def effects_table(scores: DataFrame, variants: Mapping[str, Variant], names: list[str]) -> DataFrame:
+def effects_table(scores: DataFrame, variants: Mapping[str, Mapping[str, str]], names: list[str]) -> DataFrame:
     """What each variant changes: its scores minus those of its base, on the same images and seeds.
 
-    Columns ``group``, ``base``, ``variant``, ``change`` (in words), then those of `paired_table` from ``score`` on.
-    Variants of which `scores` holds no runs have no row; a ``ValueError`` if none has.
+    `variants` are as in `VARIANTS`. Columns are ``group``, ``base``, ``variant``, ``change`` (in words), then those of
+    `paired_table` from ``score`` on. Variants without runs in `scores` have no row; a ``ValueError`` if none has.
     """
     run = {*scores["method"]}
-    chosen = {name: variant for name, variant in variants.items() if {name, variant.base} <= run}
+    chosen = {name: variant for name, variant in variants.items() if {name, variant["base"]} <= run}
     got = f"only {sorted(run)}; a profile without any skips this notebook"
     require(len(chosen) > 0, "scores", f"runs of a variant and its base, some of {list(variants)}", got)
-    about = [(v.group, v.base, name, v.words) for name, v in chosen.items() for _ in names]
-    table = paired_table(scores, [(name, v.base) for name, v in chosen.items()], names)
+    about = [(v["group"], v["base"], name, v["words"]) for name, v in chosen.items() for _ in names]
+    table = paired_table(scores, [(name, v["base"]) for name, v in chosen.items()], names)
     return DataFrame(about, columns=["group", "base", "variant", "change"]).join(table.drop(columns="difference"))
 
 
@@ -190,11 +181,10 @@ def tally(differences: DataFrame, score: str) -> str:
 
 def save(table: DataFrame, path: str | Path) -> Path:
     """Write `table` as ``<path>.csv`` and ``.md`` (`path` without suffix); return the CSV."""
-    path = Path(path)
-    require(path.suffix == "", "path", "no suffix", path.suffix)
-    write_text(path.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
+    path = Path(path).with_suffix(".csv")
+    write_text(path, table.to_csv(index=False, float_format="%.6g"))
     write_text(path.with_suffix(".md"), markdown(table))
-    return path.with_suffix(".csv")
+    return path
 
 
 def markdown(table: DataFrame) -> str:
@@ -202,12 +192,6 @@ def markdown(table: DataFrame) -> str:
     cells = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in table.to_numpy(object)]
     lines = [[str(name) for name in table], ["---"] * len(table.columns), *cells]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def latex(table: DataFrame) -> str:
-    """`table` as a LaTeX tabular with the rules of booktabs, numbers to four significant digits."""
-    with extra("study"):  # pandas needs Jinja for this
-        return table.to_latex(index=False, escape=True, float_format="%.4g", na_rep="nan")
 
 
 def _of(scores: DataFrame, method: str) -> DataFrame:

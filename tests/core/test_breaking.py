@@ -48,6 +48,7 @@ from colorstudy.data import folder, read
 from colorstudy.study.run import Run
 from colorstudy.study import grid, tables
 from colorstudy.training import TrainConfig, fit
+from tools.steps import write_manifest
 
 training.code_hash = functools.cache(training.code_hash)
 for target in ("regression", "classification"):
@@ -65,7 +66,7 @@ def study(pictures, out):
     table = tables.paired_table(grid.scores(runs), [("l2", "class")], ["auc", "psnr"])
     tables.save(table, out / "tables" / "differences")
     grid.record(out, "05-compare", seeds=[0])
-    grid.write_manifest(out)
+    write_manifest(out)
 
 def shell(limit, user, *arguments):
     # `colorstudy`, which may not write files of more than `limit` bytes, or is another user; prints code and output.

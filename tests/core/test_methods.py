@@ -68,7 +68,7 @@ def test_the_released_code_of_billaut_beside_their_paper():
         paper, released = asdict(METHODS[name]), asdict(METHODS[f"{name}-released"])
         assert {field for field in paper if paper[field] != released[field]} == differences
         assert released["network"] == f"{name}-released" and (released["lam"], released["smoothing"]) == (0.2, 0)
-    assert VARIANTS["colorunet-lambda"].base == "colorunet" and METHODS["colorunet-lambda"].lam == 0.2
+    assert VARIANTS["colorunet-lambda"]["base"] == "colorunet" and METHODS["colorunet-lambda"].lam == 0.2
 
 
 def test_the_three_of_zhang_are_the_same_on_both_networks():
@@ -225,11 +225,11 @@ def test_at_most_64_cells_are_kept_the_most_frequent():
 
 def test_variants_differ_from_their_base_in_one_point():
     for name, variant in VARIANTS.items():
-        method, base = METHODS[name], METHODS[variant.base]
+        method, base = METHODS[name], METHODS[variant["base"]]
         changed = {field for field in vars(method) if getattr(method, field) != getattr(base, field)}
         changed -= {"name", "decodes"}
         assert len(changed) == 1 and method.name == name
-    assert {variant.group for variant in VARIANTS.values()} == {
+    assert {variant["group"] for variant in VARIANTS.values()} == {
         "released code", "augmentation", "parts of Cheng et al.", "faults of ColorUNet's code",
     }  # fmt: skip
 
@@ -243,7 +243,7 @@ def test_no_method_has_a_defect_but_the_variants_that_measure_one():
     }
     faulty = {name for name, m in METHODS.items() if {m.augmentation, m.network, m.bins} & defects}
     assert faulty == {f"colorunet-{fault}" for fault in ("divided-twice", "frozen-norm", "lost-center", "few-pictures")}
-    places = {(VARIANTS[name].group, VARIANTS[name].base) for name in faulty}
+    places = {(VARIANTS[name]["group"], VARIANTS[name]["base"]) for name in faulty}
     assert places == {("faults of ColorUNet's code", "colorunet-released")}
 
 

@@ -13,15 +13,15 @@ from colorstudy.color import split, to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.data import ImageBank
 from colorstudy.prior import count, rebalancing_weights, smooth
+from colorstudy.study import evaluation
 from colorstudy.study.evaluation import (
-    BASELINES,
     Gray,
     RandomColors,
-    baseline,
     decodings,
     evaluate,
     gray,
     inverse_frequency,
+    per_bin,
 )
 from colorstudy.study.scores import SCORES, aggregate
 
@@ -89,12 +89,13 @@ def test_every_subset_can_be_scored(bank):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 100])
-def test_the_size_of_batches_changes_no_score(bank, true, batch_size):
-    recorded = Recorded()
-    table = evaluate(recorded, bank, batch_size=batch_size)
+def test_the_size_of_batches_changes_no_score(bank, true, batch_size, monkeypatch):
+    whole, recorded = evaluate(Gray(), bank), Recorded()
+    monkeypatch.setattr(evaluation, "BATCH", batch_size)
+    table = evaluate(recorded, bank)
     assert [len(batch) for batch in recorded.seen] == [len(part) for part in true.split(batch_size)]
     assert torch.equal(torch.cat(recorded.seen), true)
-    pd.testing.assert_frame_equal(table, evaluate(Gray(), bank), rtol=1e-4)
+    pd.testing.assert_frame_equal(table, whole, rtol=1e-4)
 
 
 def test_the_truth_is_perfect(bank):
@@ -135,7 +136,7 @@ def test_gray_of_an_array(bank, true):
 def test_random_gives_the_colours_of_training_pictures(bank):
     """Of a picture without detail, the colours are those of one training picture wherever they are in gamut."""
     grey = torch.full((4, 3, 24, 24), 0.5)
-    colored = baseline("random", bank, seed=3).colorize(grey)
+    colored = RandomColors(bank.train.images, seed=3).colorize(grey)
     train = split(to_tensor(bank.train.images))[1]
     for picture in colored:
         inside = ((picture > 0) & (picture < 1)).all(0)
@@ -181,14 +182,16 @@ def test_decodings_are_those_of_evaluate_at_every_strength_and_temperature(bank)
 
 
 def test_random_repeats_with_its_seed(bank):
-    first, again, other = (evaluate(baseline("random", bank, seed), bank) for seed in (0, 0, 1))
+    first, again, other = (evaluate(RandomColors(bank.train.images, seed), bank) for seed in (0, 0, 1))
     pd.testing.assert_frame_equal(first, again)
     assert not np.allclose(first["auc"], other["auc"])
     assert (first["colorfulness"] > 1).all()
 
 
-def test_random_depends_on_no_batch_size(bank):
-    whole, single = (evaluate(baseline("random", bank, 0), bank, batch_size=n) for n in (16, 1))
+def test_random_depends_on_no_batch_size(bank, monkeypatch):
+    whole = evaluate(RandomColors(bank.train.images, 0), bank)
+    monkeypatch.setattr(evaluation, "BATCH", 1)
+    single = evaluate(RandomColors(bank.train.images, 0), bank)
     pd.testing.assert_frame_equal(whole, single, rtol=1e-4)
 
 
@@ -206,7 +209,7 @@ def test_random_gives_every_picture_every_colour():
 
 def test_random_leaves_the_global_generators_alone(bank):
     before = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002 - the global state is what is tested
-    evaluate(baseline("random", bank, 0), bank)
+    evaluate(RandomColors(bank.train.images, 0), bank)
     assert np.array_equal(np.random.get_state()[1], before[0])  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[1])
 
@@ -245,11 +248,11 @@ class Shifted:
         return keep * image + (1 - keep) * Gray().colorize(image)
 
 
-@pytest.mark.parametrize("floor", [1, 2, 4])
-def test_macro_auc_is_the_mean_over_bins_seen_in_enough_pictures(bank, true, floor):
-    """By a plain loop over the bins; a ratio of column sums, so that intervals need nothing of bins."""
-    bins = ColorBins.in_gamut()
-    table = evaluate(Shifted(), bank, floor=floor, batch_size=2)
+def test_macro_auc_is_the_mean_over_bins_seen_in_enough_pictures(bank, true, monkeypatch):
+    """In a quarter of five pictures, rounded up. By a plain loop over the bins, of the column sums that it divides."""
+    bins, floor = ColorBins.in_gamut(), 2
+    monkeypatch.setattr(evaluation, "BATCH", 2)
+    table = evaluate(Shifted(), bank)
     distance = (split(Shifted().colorize(true))[1] - split(true)[1]).norm(dim=1)
     labels, closeness = bins.nearest(split(true)[1]), 1 - distance.clamp(max=150) / 150
     common = [q for q in range(313) if sum(bool((picture == q).any()) for picture in labels) >= floor]
@@ -258,28 +261,23 @@ def test_macro_auc_is_the_mean_over_bins_seen_in_enough_pictures(bank, true, flo
     assert table["macro_weight"].mean() == pytest.approx(1, rel=1e-4)
 
 
-def test_macro_auc_has_a_floor_that_small_sets_reach(bank):
-    """A quarter of five pictures, rounded up; where no bin is common, there is no macro AuC."""
-    pd.testing.assert_frame_equal(evaluate(Gray(), bank), evaluate(Gray(), bank, floor=2))
-    none = evaluate(Gray(), bank, floor=50)
-    assert (none["macro_weight"] == 0).all() and np.isnan(aggregate(none)["auc_macro"])
-    with pytest.raises(ValueError, match=r"^floor: expected a number of pictures >= 1, got 0"):
-        evaluate(Gray(), bank, floor=0)
+@pytest.mark.parametrize("floor", [1, 2, 4, 50])
+def test_bins_seen_in_enough_pictures_count_the_same(bank, true, floor):
+    """Where no bin is common, there is no macro AuC."""
+    labels = ColorBins.in_gamut().nearest(split(true)[1])
+    weights = per_bin(labels, floor, 313)
+    common = torch.tensor([sum(bool((picture == q).any()) for picture in labels) >= floor for q in range(313)])
+    share = weights * torch.bincount(labels.flatten(), minlength=313) / labels.numel()  # of the weight of all pixels
+    assert torch.equal(weights > 0, common) and common.any() == (floor < 50)
+    assert torch.allclose(share[common], torch.tensor(1 / max(common.sum().item(), 1)))
+    none = evaluate(Gray(), bank).assign(macro_weight=0.0)
+    assert np.isnan(aggregate(none)["auc_macro"])
 
 
 def test_half_rebalanced_weights_are_those_of_a_rebalanced_loss(bank, true):
     bins = ColorBins.in_gamut()
     weights = rebalancing_weights(smooth(count(bank.images, bins), bins), lam=0.5)[bins.nearest(split(true)[1])]
     assert np.allclose(evaluate(Gray(), bank)["half_weight"], weights.mean((1, 2)), rtol=1e-4)
-
-
-def test_baselines_are_named(bank):
-    assert BASELINES == ("gray", "random")
-    assert isinstance(baseline("gray", bank, 0), Gray)
-    with pytest.raises(
-        ValueError, match=r"^name: expected one of \['gray', 'random'\], got 'grey'; did you mean 'gray'\?"
-    ):
-        baseline("grey", bank, 0)
 
 
 def test_a_bank_without_test_pictures_is_refused(bank):

@@ -41,7 +41,7 @@ class Checkout:
     def __init__(self, folder, methods, notebooks):
         self.folder, self.results = folder, folder / "results" / "one"
         ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
-        for name in ("colorstudy", "notebooks", "docs"):
+        for name in ("colorstudy", "notebooks", "docs", "tools"):
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
         for name in ("Snakefile", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
