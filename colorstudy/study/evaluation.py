@@ -88,25 +88,30 @@ def _reference(bank: ImageBank) -> tuple[ColorBins, dict[str, torch.Tensor]]:
 
 @lru_cache(maxsize=1)  # kept: many colorizers meet the same pictures
 def _shown(
-    bank: ImageBank, subset: str, most: int | None
+    bank: ImageBank, subset: str, most: int | None, floor: int | None
 ) -> tuple[pd.Index, np.ndarray, torch.Tensor, dict[str, torch.Tensor]]:
     """Names and pictures (N, S, S, 3) that are scored, their true bins (N, S, S), and the weights (Q,) of these."""
     require_choice(subset, SPLITS, "subset")
     require(most is None or most >= 1, "most", "a number of pictures >= 1", most)
+    require(floor is None or floor >= 1, "floor", "a number of pictures >= 1", floor)
     part: ImageBank = getattr(bank, subset)
     chosen = np.linspace(0, len(part) - 1, min(most or len(part), len(part))).round().astype(int)
     names, images = pd.Index([part.names[i] for i in chosen], name="image"), part.images[chosen]
     bins, weights = _reference(bank)
     labels = torch.cat([bins.nearest(split(batch)[1]).short() for batch in prior.batches(images)])
-    floor = min(50, math.ceil(len(images) / 4))
-    return names, images, labels, weights | {"macro": per_bin(labels, floor, len(bins))}
+    macro = per_bin(labels, floor or min(50, math.ceil(len(images) / 4)), len(bins))
+    return names, images, labels, weights | {"macro": macro}
 
 
 def _scored(
-    bank: ImageBank, subset: str, most: int | None, colored: Callable[[torch.Tensor], dict[Any, torch.Tensor]]
+    colored: Callable[[torch.Tensor], dict[Any, torch.Tensor]],
+    bank: ImageBank,
+    subset: str,
+    most: int | None,
+    floor: int | None = None,
 ) -> dict[Any, pd.DataFrame]:
     """The scores of all that `colored` makes of pictures (B, 3, H, W) in [0, 1], by its keys; a row a picture."""
-    names, images, labels, weights = _shown(bank, subset, most)
+    names, images, labels, weights = _shown(bank, subset, most, floor)
     parts = defaultdict(list)
     for true, bins in zip(prior.batches(images, BATCH), labels.split(BATCH)):
         of_pixels = {name: weight[bins.long()] for name, weight in weights.items()}  # (B, H, W) each
@@ -117,16 +122,21 @@ def _scored(
 
 
 def evaluate(
-    colorizer: ColorizerLike, bank: ImageBank, subset: str = "test", *, most: int | None = None
+    colorizer: ColorizerLike,
+    bank: ImageBank,
+    subset: str = "test",
+    *,
+    most: int | None = None,
+    floor: int | None = None,
 ) -> pd.DataFrame:
     """Scores of every picture of the `subset` "test", "val" or "train" of `bank`, coloured from its own lightness.
 
     If `most` is given, of no more pictures than that, evenly spaced. The table is indexed by ``image``, with the
     columns of `metrics.per_image`. Weights are "rebalanced", the `inverse_frequency` in the bank; "half", those of a
-    rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with a floor of 50 pictures, or of a
-    quarter of fewer than 200. `study.scores.aggregate` makes set-level scores of it.
+    rebalanced loss (lam = 0.5); and "macro", `per_bin` of the pictures scored, with the `floor` of 50 pictures, or a
+    quarter of fewer than 200, if none is given. `study.scores.aggregate` makes set-level scores of it.
     """
-    return _scored(bank, subset, most, lambda true: {"images": colorizer.colorize(true)})["images"]
+    return _scored(lambda true: {"images": colorizer.colorize(true)}, bank, subset, most, floor)["images"]
 
 
 def decodings(
@@ -151,4 +161,4 @@ def decodings(
         prediction = colorizer.predict(lightness)
         return {key: way.render(lightness, prediction) for key, way in ways.items()}
 
-    return pd.concat(_scored(bank, subset, most, colored), names=["s", "T"])
+    return pd.concat(_scored(colored, bank, subset, most), names=["s", "T"])

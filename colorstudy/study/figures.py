@@ -101,13 +101,16 @@ def scored(rows: Mapping[str, Sequence[np.ndarray]], truth: Sequence[np.ndarray]
     return found | {"truth": truth}
 
 
-def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None) -> Axes:
-    """One score of `tables.main_table`: a dot and its 95 % interval a method."""
+def intervals(table: pd.DataFrame, score: str, ax: Axes | None = None, *, truth: float | None = None) -> Axes:
+    """One score of `tables.main_table`: a dot and its 95 % interval a method, and the truth's value as a line."""
     ax = _axes(ax, (3.4, 2.4), score)
     for place, row in enumerate(table.to_dict("records")):
         color = color_of(row["method"]) or "0.25"
         ax.plot([row[f"{score}_low"], row[f"{score}_high"]], [place, place], color=color, lw=2, solid_capstyle="butt")
         ax.plot(row[score], place, "o", color=color, ms=6)
+    if truth is not None:
+        ax.axvline(truth, color="0.3", lw=1, ls=":")
+        ax.annotate("truth", (truth, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=8, color="0.3")
     ax.set(yticks=range(len(table)), yticklabels=table["method"], ylim=(len(table) - 0.4, -0.6))
     return ax
 
@@ -134,6 +137,18 @@ def effects(table: pd.DataFrame, score: str, ax: Axes | None = None) -> Axes:
         if tick.label1.get_text() in set(table["group"]):
             tick.label1.set_fontweight("bold")
             tick.tick1line.set_visible(False)
+    return ax
+
+
+def against(table: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes:
+    """Two scores of `tables.main_table` against each other: a named dot a method, with both 95 % intervals."""
+    ax = _axes(ax, (8, 5), x, y)
+    for i, row in enumerate(table.to_dict("records")):
+        at, color = (row[x], row[y]), color_of(row["method"]) or f"C{i % 10}"
+        ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, color=color, lw=1, alpha=0.35)
+        ax.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], color=color, lw=1, alpha=0.35)
+        ax.plot(*at, "o", color=color, ms=6)
+        ax.annotate(row["method"], at, (5, 4), textcoords="offset points", fontsize=9, color=color)
     return ax
 
 

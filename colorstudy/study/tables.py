@@ -181,7 +181,9 @@ def tally(differences: DataFrame, score: str) -> str:
 
 def save(table: DataFrame, path: str | Path) -> Path:
     """Write `table` as ``<path>.csv`` and ``.md`` (`path` without suffix); return the CSV."""
-    path = Path(path).with_suffix(".csv")
+    path = Path(path)
+    require(path.suffix == "", "path", "no suffix", path.suffix)
+    path = path.with_suffix(".csv")
     write_text(path, table.to_csv(index=False, float_format="%.6g"))
     write_text(path.with_suffix(".md"), markdown(table))
     return path
