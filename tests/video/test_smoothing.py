@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from known_clips import known_clip
 
 from colorstudy import color
 from colorstudy.colorize import Colorizer
 from colorstudy.data import photos
 from colorstudy.methods import get
 from colorstudy.model import Model
-from colorstudy.video.clips import known_clip
 from colorstudy.video.smoothing import SMOOTHINGS, Smoother, colorize_frame, colorize_frames
 
 KINDS = [kind for kind in SMOOTHINGS if kind != "none"]
