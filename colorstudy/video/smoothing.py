@@ -132,7 +132,7 @@ def colorize_clip(
         for number, frames in groupby(bar, lambda numbered: numbered[0] // segment):  # into NUT, which keeps all times
             colored = (Frame(colorize_frame(colorizer, f.pixels, smoother), f.pts) for _, f in frames)
             files = [folder / f"{number:06}{suffix}" for suffix in (".nut", ".safetensors")]
-            write(files[0], encoded, colored, clip.form)
+            write(files[0], encoded, colored, clip)
             write_tensors(files[1], smoother.state_dict())
             old, (_, state) = state, [file.replace(_sealed(file)) for file in files]
             if old and number % 64:  # one state of 64 stays, to go on from if what came later is damaged

@@ -224,6 +224,6 @@ def test_the_split_is_by_source_and_hash():
 @pytest.mark.parametrize("name", CLIPS)
 def test_clips_are_as_the_manifest_says(name):
     row, found = CLIPS[name], Clip(clip(name))
-    assert "x".join(map(str, found.form.size[::-1])) == row["size"]
-    assert float(found.form.rate) == pytest.approx(float(row["rate"]), abs=2e-3)
+    assert "x".join(map(str, found.size[::-1])) == row["size"]
+    assert float(found.rate) == pytest.approx(float(row["rate"]), abs=2e-3)
     assert len([*found.frames()]) == int(row["frames"]) and found.damaged == 0
