@@ -181,16 +181,11 @@ def show(table: DataFrame, digits: int = 3) -> HTML:
     return HTML(table.to_html(index=False, border=0, float_format=number, na_rep=""))
 
 
-def told(differences: DataFrame, digits: int = 3) -> str:
-    """Each row of `paired_table` as a sentence, on a line, that says its verdict and how large the difference is."""
-    said = []
-    for row in differences.to_dict("records"):
-        first, second = row["difference"].split(" - ")
-        apart = f"{first} is {row['verdict']} than {second}"
-        words = f"{first} and {second} cannot be told apart" if row["verdict"] == "undecided" else apart
-        size = with_interval(row["mean"], row["low"], row["high"], f"+.{digits}f")
-        said.append(f"{LABELS.get(row['score'], row['score'])}: {words}, {size}.")
-    return "\n".join(said)
+def tally(differences: DataFrame, score: str) -> str:
+    """Verdicts of `paired_table` on a score, counted, with its means: "AuC 3 lower, 1 undecided (-0.01 to +0.00)"."""
+    rows = differences[differences["score"] == score]
+    counted = [f"{count} {verdict}" for verdict, count in rows["verdict"].value_counts().items()]
+    return f"{LABELS[score]} {', '.join(counted)} ({rows['mean'].min():+.3f} to {rows['mean'].max():+.3f})"
 
 
 def save(table: DataFrame, path: str | Path) -> Path:
