@@ -126,11 +126,10 @@ def colorize(
 
     def make(source: Path, target: Path) -> None:
         if source in clips:  # FFmpeg takes 100 MiB
-            from colorstudy.video.files import Clip
             from colorstudy.video.smoothing import colorize_clip
 
             options: dict[str, Any] = {"smoothing": smoothing, "resume": resume, "strict": strict}
-            colorize_clip(Clip(source), target, colorizer, overwrite=overwrite, **options)
+            colorize_clip(source, target, colorizer, overwrite=overwrite, **options)
             return
         for words in write(target, colorizer.colorize(source), source, mark(source)):
             print(f"colorstudy: lost of {source}: {words}", file=sys.stderr)

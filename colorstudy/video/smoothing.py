@@ -94,7 +94,7 @@ def colorize_frames(colorizer: Colorizer, frames: torch.Tensor, kind: str = "non
 
 
 def colorize_clip(
-    source: Clip | str | os.PathLike,
+    source: str | os.PathLike,
     out: str | os.PathLike,
     colorizer: Colorizer,
     *,
@@ -115,7 +115,7 @@ def colorize_clip(
     `overwrite`; an ``OSError`` if writing fails. Frames that FFmpeg patched up are a warning, a ``ValueError`` if
     `strict`.
     """
-    clip, out = source if isinstance(source, Clip) else Clip(source), Path(out)
+    clip, out = Clip(source), Path(out)
     smoother = Smoother(smoothing)
     require(out.suffix.lower() in (".mkv", ".mov", ".mp4"), "out", "a file of one of .mkv, .mov, .mp4", out)
     require(segment >= 1, "segment", "at least 1 frame", segment)
