@@ -8,10 +8,10 @@ know a method by its looks. So choose photographs that are nowhere published, an
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from secrets import token_hex
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,8 +70,9 @@ def build(
         "origin": origin,
     }
     scripts: dict[str, dict[str, Any]] = {}
-    partial = out.with_name(f".{out.name}.{token_hex(4)}")
-    try:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=out.parent) as temporary:
+        partial = Path(temporary, "page")
         for folder in ("images", "sessions"):
             (partial / folder).mkdir(parents=True)
         for number, trial, phase, method, kind, picture, fake, first, _, _, code in key.itertuples(index=False):
@@ -89,12 +90,10 @@ def build(
             (partial / name).write_text(text, encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
             os.utime(path, (0, 0))
-        with replacing(key_file) as temporary:
-            temporary.touch(0o600)
-            key.to_csv(temporary, index=False)
+        with replacing(key_file) as new_key:
+            new_key.touch(0o600)
+            key.to_csv(new_key, index=False)
         partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return key
 
 

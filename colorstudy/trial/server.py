@@ -26,9 +26,10 @@ with extra("trial"):
     import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
+    from starlette.exceptions import HTTPException
     from starlette.middleware.cors import CORSMiddleware
     from starlette.requests import ClientDisconnect, Request
-    from starlette.responses import JSONResponse
+    from starlette.responses import Response
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
     from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -43,14 +44,6 @@ _HEADERS = [
     ("X-Content-Type-Options", "nosniff"),
 ]
 _COMMENT = re.compile("[^\ud800-\udfff]{0,500}")  # no halves of letters, which Unicode has and no file can hold
-
-
-class Refused(ValueError):
-    """An answer that does not fit the trial; `status` is that of HTTP."""
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class Answers:
@@ -81,8 +74,8 @@ class Answers:
     def add(self, answer: Any) -> bool:
         """Keep one answer, on the disk and once, however often it is sent; False if it was there already.
 
-        `Refused` if it is malformed or of another page (422), under a code that was not given, all alike (403), or
-        contradicts what is there (409): another answer to this pair, or a pair before its turn.
+        An ``HTTPException`` if it is malformed or of another page (422), under a code that was not given, all alike
+        (403), or contradicts what is there (409): another answer to this pair, or a pair before its turn.
         """
         row = self._checked(answer)
         names = ", ".join(row)
@@ -90,13 +83,13 @@ class Answers:
             query = f"SELECT {names} FROM answers WHERE session = ? ORDER BY trial"
             known = [dict(zip(row, found)) for found in self._file.execute(query, [row["session"]])]
             if row["trial"] > len(known):
-                raise Refused(f"trial: expected pair {len(known)} next, got {row['trial']}", 409)
+                raise HTTPException(409, f"trial: expected pair {len(known)} next, got {row['trial']}")
             if row["trial"] == len(known):
                 insert = f"INSERT INTO answers ({names}, received) VALUES ({'?, ' * len(row)} ?)"
                 self._file.execute(insert, [*row.values(), time.time()])
                 return True
             if known[row["trial"]] != row:
-                raise Refused(f"trial: expected no other answer to pair {row['trial']}, which has one", 409)
+                raise HTTPException(409, f"trial: expected no other answer to pair {row['trial']}, which has one")
         return False
 
     def delete(self, code: str) -> int:
@@ -132,12 +125,12 @@ class Answers:
             "comment": (lambda it: isinstance(it, str) and _COMMENT.fullmatch(it), "Unicode, up to 500 letters"),
         }
         if not isinstance(answer, dict) or not {*answer} <= {*rules}:
-            raise Refused(f"answer: expected the fields {[*rules]}, got {str(answer)[:80]!r}")
+            raise HTTPException(422, f"answer: expected the fields {[*rules]}, got {str(answer)[:80]!r}")
         for name, (is_good, expected) in rules.items():
             if not is_good(row.get(name)):
-                raise Refused(f"{name}: expected {expected}, got {str(row.get(name))[:80]!r}")
+                raise HTTPException(422, f"{name}: expected {expected}, got {str(row.get(name))[:80]!r}")
         if row["code"] not in self.sessions:
-            raise Refused("code: expected one that was given", 403)
+            raise HTTPException(403, "code: expected one that was given")
         row["exposures"] = json.dumps(row["exposures"])
         return {"session": self.sessions[row["code"]]} | {name: row[name] for name in [*rules][2:]}
 
@@ -150,23 +143,21 @@ def application(page: str | os.PathLike, answers: Answers) -> Starlette:
     data = read_script(Path(page, "data.js"))
     origins = [*filter(None, map(origin_of, (data["post"], data["origin"])))]
 
-    async def post(request: Request) -> JSONResponse:
+    async def post(request: Request) -> Response:
+        if request.headers.get("Origin") not in origins:
+            raise HTTPException(403, "expected the origin of the page")
+        if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
+            raise HTTPException(415, "expected application/json")
         body = b""
         try:
-            if request.headers.get("Origin") not in origins:
-                raise Refused("expected the origin of the page", 403)
-            if request.headers.get("Content-Type", "").partition(";")[0].strip() != "application/json":
-                raise Refused("expected application/json", 415)
             async for part in request.stream():
                 body += part
                 if len(body) > MAX_BYTES:
-                    raise Refused(f"expected up to {MAX_BYTES} bytes", 413)
+                    raise HTTPException(413, f"expected up to {MAX_BYTES} bytes")
             added = await run_in_threadpool(answers.add, json.loads(body))
-        except Refused as error:
-            return JSONResponse({"error": str(error)}, error.status)
         except (ValueError, RecursionError, ClientDisconnect):  # nobody reads the reply to the last
-            return JSONResponse({"error": "expected JSON"}, 422)
-        return JSONResponse({"kept": True}, 201 if added else 200)
+            raise HTTPException(422, "expected JSON") from None
+        return Response(status_code=201 if added else 200)
 
     # Only files of the folder are served, and nothing of a request is used as a path of anything else.
     static = StaticFiles(directory=Path(page).resolve(), html=True)

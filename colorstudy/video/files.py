@@ -25,15 +25,6 @@ H264 = {"preset": "faster", "crf": "17", "bf": "0", "threads": "2"}  # the bits 
 H264 |= {"color_primaries": "bt709", "color_trc": "bt709", "colorspace": "bt709", "color_range": "tv"}
 
 
-class Form(NamedTuple):
-    """What frames look like."""
-
-    rate: Fraction  # frames a second
-    time_base: Fraction  # the unit of their times, in seconds
-    size: tuple[int, int]  # height, width
-    pixel_aspect: Fraction = Fraction(1)  # width / height of a pixel
-
-
 class Frame(NamedTuple):
     """A frame of a clip: uint8 sRGB pixels (H, W, 3), upright, and its time in units of the clip's `time_base`."""
 
@@ -42,25 +33,29 @@ class Frame(NamedTuple):
 
 
 class Clip:
-    """The first video stream of a file, but for the cover of music, by frames; a ``ValueError`` if there is none."""
+    """The first video stream of a file, but for the cover of music, by frames; a ``ValueError`` if there is none.
+
+    `rate` is in frames a second, `time_base` the unit of their times in seconds, `size` height and width, `length`
+    about how many there are, and `pixel_aspect` the width of a pixel by its height.
+    """
 
     def __init__(self, path: str | os.PathLike) -> None:
         self.path, self.damaged = Path(path), 0
         if not self.path.exists():
             raise FileNotFoundError(f"path: expected a clip, got {self.path}, which does not exist")
         with self.opened() as (container, stream):
-            rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            self.rate = Fraction(stream.average_rate or stream.guessed_rate or 25)
+            self.time_base = Fraction(stream.time_base)
             # What the file promises, Matroska in a tag; 0 if nothing.
             tags = re.findall(r"^(\d+):(\d\d):(\d\d\.?\d*)$", stream.metadata.get("DURATION", ""))
             seconds = sum(Fraction(part) * unit for tag in tags for part, unit in zip(tag, (3600, 60, 1)))
             self.duration = stream.duration * stream.time_base if stream.duration else seconds
-            self.length = stream.frames or round(self.duration * rate)
+            self.length = stream.frames or round(self.duration * self.rate)
             first: Any = next(container.decode(stream), None)
             require(first is not None, str(self.path), "a clip with frames", "none")
             self.turns = first.rotation // 90 % 4  # counterclockwise, that make stored frames upright
             size, aspect = (first.height, first.width), stream.sample_aspect_ratio or Fraction(1)
-            upright = (size[::-1], 1 / aspect) if self.turns % 2 else (size, aspect)
-            self.form = Form(rate, Fraction(stream.time_base), *upright)
+            self.size, self.pixel_aspect = (size[::-1], 1 / aspect) if self.turns % 2 else (size, aspect)
 
     def frames(self, strict: bool = False) -> Iterator[Frame]:
         """The frames, in order of their times, which always grow.
@@ -69,13 +64,13 @@ class Clip:
         promises. `damaged` counts the frames so far that FFmpeg patched up; if `strict`, the first is an error, too.
         """
         self.damaged = 0
-        step = max(1, round(1 / (self.form.rate * self.form.time_base)))
-        size = (*self.form.size, 3)
+        step = max(1, round(1 / (self.rate * self.time_base)))
+        size = (*self.size, 3)
         first, last, end = None, 0, 0
         with self.opened() as (container, stream):
             stream.thread_type = "AUTO"
             for packet in container.demux(stream):
-                at = f"after {float(last * self.form.time_base):.2f} s"
+                at = f"after {float(last * self.time_base):.2f} s"
                 require(not packet.is_corrupt, str(self.path), "an undamaged clip", f"a damaged part {at}")
                 for frame in packet.decode():
                     self.damaged += frame.is_corrupt
@@ -86,7 +81,7 @@ class Clip:
                     last = pts if first is None else max(pts, last + 1)
                     first, end = last if first is None else first, last + (frame.duration or step)
                     yield Frame(np.ascontiguousarray(pixels), last)
-        seconds = (end - (first or 0)) * self.form.time_base
+        seconds = (end - (first or 0)) * self.time_base
         whole = self.duration - seconds <= max(Fraction(1, 4), self.duration / 50)  # a little may lack at the end
         expected = f"{float(self.duration):.2f} s of frames, as the file promises"
         require(whole, str(self.path), expected, f"{float(seconds):.2f} s: the clip is cut off")
@@ -110,18 +105,6 @@ def excerpt(path: str | os.PathLike, frames: int, size: int) -> torch.Tensor:
     return torch.cat([downscale(rgb, size / min(rgb.shape[-2:])) for rgb in taken]).clamp_(0, 1)
 
 
-def write_clip(frames: Sequence[np.ndarray], path: str | os.PathLike, rate: Fraction | int = 25) -> Path:
-    """Write frames, uint8 (H, W, 3) each, as an MP4 like those of `colorize_clip`, whole or not at all; its path."""
-    path, rate = Path(path), Fraction(rate)
-    require(path.suffix == ".mp4", "path", "a file that ends on .mp4", path)
-    shapes = {(frame.dtype.name, *frame.shape) for frame in frames}
-    alike = [(kind, shape[2:]) for kind, *shape in shapes] == [("uint8", [3])]
-    require(alike, "frames", "uint8 (H, W, 3), all of one size", shapes or "none")
-    timed = (Frame(np.ascontiguousarray(frame), t) for t, frame in enumerate(frames))
-    write(path, encoded, timed, Form(rate, 1 / rate, frames[0].shape[:2]))
-    return path
-
-
 def write(path: Path, packets: Callable[..., Iterable[Any]], *args: Any) -> None:
     """Write a file of `packets(container, *args)`, whole or not at all; an ``OSError`` that names it if it fails."""
     written = 0
@@ -135,16 +118,16 @@ def write(path: Path, packets: Callable[..., Iterable[Any]], *args: Any) -> None
             raise OSError(f"{path}: expected {written} frames to be written, got {found}: is the disk full?")
 
 
-def encoded(container: Any, frames: Iterable[Frame], form: Form) -> Iterator[Any]:
-    """The packets of frames in H.264, for a container."""
-    stream = container.add_stream("libx264", rate=form.rate, options=H264)
-    stream.height, stream.width = form.size
+def encoded(container: Any, frames: Iterable[Frame], clip: Clip) -> Iterator[Any]:
+    """The packets of frames in H.264, of the rate, size and so on of `clip`, for a container."""
+    stream = container.add_stream("libx264", rate=clip.rate, options=H264)
+    stream.height, stream.width = clip.size
     stream.pix_fmt = "yuv444p" if stream.height % 2 or stream.width % 2 else "yuv420p"
-    stream.codec_context.time_base, stream.codec_context.sample_aspect_ratio = form.time_base, form.pixel_aspect
+    stream.codec_context.time_base, stream.codec_context.sample_aspect_ratio = clip.time_base, clip.pixel_aspect
     for frame in frames:
         picture = av.VideoFrame.from_ndarray(frame.pixels, format="rgb24")
         picture = picture.reformat(format=stream.pix_fmt, dst_colorspace="ITU709")
-        picture.pts, picture.time_base = frame.pts, form.time_base
+        picture.pts, picture.time_base = frame.pts, clip.time_base
         yield from stream.encode(picture)
     yield from stream.encode()
 

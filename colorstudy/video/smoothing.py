@@ -1,5 +1,6 @@
 """Colour clips, with averages over frames of what a network predicts, so that their colours flicker less."""
 
+import math
 import os
 import shutil
 import warnings
@@ -29,21 +30,22 @@ from colorstudy.video.flow import estimate, is_cut, warp
 SMOOTHINGS = ("none", "exponential", "flow")
 """The kinds of `Smoother`."""
 
+WINDOW = 21  # frames that "exponential" averages
+
 
 class Smoother:
     """Averages predictions over the frames of one clip, which come one after the other; "none" leaves them.
 
     "exponential" is the kernel of Billaut et al. 2018: p_t = sum over i = 0..20 of p_(t-i) exp(-0.2 i), normalised, at
     the cost of one addition and one subtraction a frame. "flow" fetches the average so far along the optical flow and
-    lets go of what is newly visible. Its kernel has no last frame, as what was moved cannot be subtracted: of `frames`
-    20 and `decay` 0.2, both at least 0, the weights left over sum to 1.5 %. No average goes across a cut.
+    lets go of what is newly visible. Its kernel has no last frame, as what was moved cannot be subtracted: of `decay`
+    0.2 (at least 0), the weights after 20 frames sum to 1.5 %. No average goes across a cut.
     """
 
-    def __init__(self, kind: str = "exponential", *, frames: int = 20, decay: float = 0.2) -> None:
+    def __init__(self, kind: str = "exponential", decay: float = 0.2) -> None:
         require_choice(kind, SMOOTHINGS, "kind")
-        require(frames >= 0, "frames", "an integer >= 0", frames)
         require(decay >= 0, "decay", "a number >= 0", decay)
-        self.kind, self.frames, self.keep = kind, frames, torch.tensor(-float(decay)).exp().item()
+        self.kind, self.keep = kind, math.exp(-decay)
         self.load_state_dict({})
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
@@ -69,8 +71,8 @@ class Smoother:
         self._sum = torch.add(now, self._sum, alpha=self.keep)
         if self.kind == "exponential":
             self._recent.append(now)
-            if len(self._recent) > self.frames + 1:
-                self._sum.sub_(self._recent.popleft(), alpha=self.keep ** (self.frames + 1))
+            if len(self._recent) > WINDOW:
+                self._sum.sub_(self._recent.popleft(), alpha=self.keep**WINDOW)
         return self._sum[:, :-1] / self._sum[:, -1:]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -87,12 +89,12 @@ def colorize_frame(colorizer: Colorizer, picture: Picture, smoother: Smoother) -
 
 def colorize_frames(colorizer: Colorizer, frames: torch.Tensor, kind: str = "none", decay: float = 0.2) -> torch.Tensor:
     """The frames (T, 3, H, W) of a clip, sRGB in [0, 1], coloured; `kind` and `decay` are those of `Smoother`."""
-    smoother = Smoother(kind, decay=decay)
+    smoother = Smoother(kind, decay)
     return torch.cat([colorize_frame(colorizer, frame, smoother) for frame in frames.split(1)])
 
 
 def colorize_clip(
-    source: Clip | str | os.PathLike,
+    source: str | os.PathLike,
     out: str | os.PathLike,
     colorizer: Colorizer,
     *,
@@ -113,7 +115,7 @@ def colorize_clip(
     `overwrite`; an ``OSError`` if writing fails. Frames that FFmpeg patched up are a warning, a ``ValueError`` if
     `strict`.
     """
-    clip, out = source if isinstance(source, Clip) else Clip(source), Path(out)
+    clip, out = Clip(source), Path(out)
     smoother = Smoother(smoothing)
     require(out.suffix.lower() in (".mkv", ".mov", ".mp4"), "out", "a file of one of .mkv, .mov, .mp4", out)
     require(segment >= 1, "segment", "at least 1 frame", segment)
@@ -132,7 +134,7 @@ def colorize_clip(
         for number, frames in groupby(bar, lambda numbered: numbered[0] // segment):  # into NUT, which keeps all times
             colored = (Frame(colorize_frame(colorizer, f.pixels, smoother), f.pts) for _, f in frames)
             files = [folder / f"{number:06}{suffix}" for suffix in (".nut", ".safetensors")]
-            write(files[0], encoded, colored, clip.form)
+            write(files[0], encoded, colored, clip)
             write_tensors(files[1], smoother.state_dict())
             old, (_, state) = state, [file.replace(_sealed(file)) for file in files]
             if old and number % 64:  # one state of 64 stays, to go on from if what came later is damaged

@@ -22,7 +22,7 @@ def films(part: str, most: int, frames: int, size: int) -> dict[str, KnownClip]:
         print(f"Made clips instead of real ones. {error}")
         made = made_clips(photos(size=4 * size).test, frames, size)
         return {name: made[name] for name in [*made][part == "tune" :: 2][:most]}
-    return {name: KnownClip(rgb, measured_motions(rgb)) for name, rgb in real.items()}  # type: ignore[arg-type]
+    return {name: KnownClip(rgb, measured_motions(rgb)) for name, rgb in real.items()}
 
 
 def strengths(tried: pd.DataFrame) -> pd.DataFrame:

@@ -1,7 +1,9 @@
 """`bench` times and keeps rows; a whole run adds them to the history and writes the page about it."""
 
 import time
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import mvtbdata
 import numpy as np
@@ -16,7 +18,7 @@ from colorstudy.bins import ColorBins
 from colorstudy.color import srgb_to_lab, to_tensor
 from colorstudy.colorize import Colorizer
 from colorstudy.data import photos, read
-from colorstudy.video.files import write_clip
+from colorstudy.video.files import Frame, encoded, write
 
 PICTURES = Path(mvtbdata.__file__).parent / "images"
 
@@ -93,7 +95,10 @@ def pan(tmp_path_factory):
 
     def make(count):
         corners = [(int(90 * (1 + np.cos(t / 40))), int(160 * (1 + np.sin(t / 40)))) for t in range(count)]
-        return write_clip([picture[y : y + 360, x : x + 640] for y, x in corners], folder / f"{count}.mp4", 30)
+        form = SimpleNamespace(rate=30, time_base=Fraction(1, 30), size=(360, 640), pixel_aspect=Fraction(1))
+        pixels = (np.ascontiguousarray(picture[y : y + 360, x : x + 640]) for y, x in corners)
+        write(folder / f"{count}.mp4", encoded, (Frame(frame, t) for t, frame in enumerate(pixels)), form)
+        return folder / f"{count}.mp4"
 
     return make
 

@@ -84,7 +84,7 @@ class TestFoolingRates:
         assert ((table["low"] < table["rate"]) & (table["rate"] < table["high"])).all()
 
     def test_independent_answers_have_the_binomial_error(self, many_trials):
-        table = fooling_rates(many_trials(40, 0.3, 40, people=0, scenes=0), samples=300)
+        table = fooling_rates(many_trials(40, 0.3, 40, people=0, scenes=0))
         binomial = table["rate"] * (1 - table["rate"]) / table["answers"]
         assert (table["error"] ** 2).mean() == pytest.approx(binomial.mean(), rel=0.25)
 
@@ -103,7 +103,7 @@ class TestFoolingRates:
     def test_intervals_cover_the_truth(self, many_trials):
         """Of 1,000 simulated trials, 93 to 97 %; and the rate is not biased."""
         truth = 0.3
-        table = fooling_rates(many_trials(1000, truth, 40), samples=200)
+        table = fooling_rates(many_trials(1000, truth, 40))
         covered = (table["low"] <= truth) & (truth <= table["high"])
         print(f"covered {covered.mean():.3f}, bias {table['rate'].mean() - truth:+.4f}")
         assert len(table) == 1000 and 0.93 <= covered.mean() <= 0.97
@@ -119,7 +119,7 @@ class TestCompare:
         p = []
         for seed in range(300):
             key, raw = simulate(Design(), {"a": 0.3, "b": 0.3}, PICTURES, 40, seed=seed)
-            p.append(compare(join(key, raw), samples=200)["p"][0])
+            p.append(compare(join(key, raw))["p"][0])
         assert 0.02 <= np.mean(np.array(p) < 0.05) <= 0.085
 
     def test_several_are_corrected(self):
@@ -146,11 +146,11 @@ def test_convincing_pictures_are_those_that_fool():
 
 def test_the_whole_analysis():
     key, raw = simulate(Design(), {"l2": 0.2, "full": 0.3}, PICTURES, 40, inattentive=0.1, seed=2)
-    tables = analyse(key, raw, samples=100)
+    tables = analyse(key, raw)
     assert set(tables) == {"people", "rates", "differences", "pictures"}
     assert tables["people"]["kept"][0] < tables["people"]["participants"][0] == 40
     key, raw = simulate(Design(), {"l2": 0.2}, PICTURES, 10, seed=2)
-    assert "differences" not in analyse(key, raw, samples=100)
+    assert "differences" not in analyse(key, raw)
 
 
 def test_a_mixed_model_agrees():
@@ -179,8 +179,6 @@ def test_simulated_observers_are_called_so():
 def test_too_little_is_refused(answers):
     with pytest.raises(ValueError, match="answers: expected at least two participants"):
         fooling_rates(answers[answers["participant"] == answers["participant"][0]])
-    with pytest.raises(ValueError, match="samples: expected"):
-        fooling_rates(answers, samples=1)
     with pytest.raises(ValueError, match="answers: expected answers to pairs that count"):
         fooling_rates(answers[answers["kind"] == "catch"])
     with pytest.raises(ValueError, match="rates: expected"):
