@@ -60,9 +60,10 @@ def holm(p: npt.ArrayLike) -> np.ndarray:
     `p` are numbers in [0, 1], or a ``ValueError``; nan is a test that could not be made, and stays nan. The
     k-th smallest of n becomes n - k + 1 times as large, at least its predecessor and at most 1. The order is kept.
     """
-    found = pd.Series(np.asarray(p, float))
+    numbers = np.asarray(p, float)
+    found = pd.Series(numbers.ravel())
     ordered = found.dropna().sort_values()
-    require(bool(ordered.between(0, 1).all()), "p", "numbers in [0, 1]", found.tolist())
+    require(numbers.ndim == 1 and bool(ordered.between(0, 1).all()), "p", "numbers in [0, 1]", numbers.tolist())
     corrected = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)
     return corrected.reindex(found.index).to_numpy()
 
