@@ -286,6 +286,16 @@ def optima() -> pd.DataFrame | None:
     return None if found is None else found[(found["arm"] == "repeated") & (found["steps"] == found["steps"].max())]
 
 
+def by_heart() -> bool | None:
+    """Whether squared error drifts off its optimum with more steps on pictures that repeat, and not on fresh ones."""
+    about = {"prediction": "l2 gives the mean", "column": "error"}
+    before, after, fresh = (
+        cell("world", "world-budget", arm=arm, steps=steps, **about)
+        for arm, steps in [("repeated", 1500), ("repeated", 3000), ("fresh", 3000)]
+    )
+    return all_of(after.above(before.high), fresh.below(after.low)) if not before.missing else None
+
+
 def tally(found: pd.DataFrame | None, column: str) -> str:
     """How many rows of a table are true in `column`: "35 of 36"."""
     return gap(column) if found is None else f"{int(found[column].sum())} of {len(found)}"
@@ -428,7 +438,7 @@ def five() -> list[str]:
     rare = difference("landscapes", "full", "class", "auc_rebalanced")
     grey, pictures = score("landscapes", "gray", "auc_rebalanced"), len(rows("landscapes", "gray", "images"))
     known = optima()
-    met = None if known is None else bool(known["met"].mean() > 0.9)
+    missed = None if known is None else {*known.loc[~known["met"], "prediction"]} == {"l2 gives the mean"}
     accuracy = (
         f"**`full` is less accurate than grey.** On {photographs:,} unseen varied photographs it is further from the "
         f"truth than no colour, by {below[0] * -AB:~.1f} ab units from scratch and {below[1] * -AB:.1f} on pretrained "
@@ -449,15 +459,15 @@ def five() -> list[str]:
     )
     scored = (
         f"**The usual score of rare colours decides little.** On {pictures:,} landscapes it rests on "
-        f"{grey.effective:.0f} pictures in effect; whether weights raise it cannot be told. Known optima are "
-        f"reached in {tally(known, 'met')} cases."
+        f"{grey.effective:.0f} pictures in effect; whether weights raise it cannot be told. Of known optima "
+        f"{tally(known, 'met')} are reached; squared error misses the others, on pictures that it has by heart."
     )
     return [
         claim(accuracy, all_of(*(one.below() for one in below))),
         claim(target, all_of(*(one.above() for one in better), *(one.below() for one in paler))),
         claim(start, all_of(begun[0].above(), begun[1].above(), begun[2].spans())),
         claim(posthoc, all_of(after.above(), below[1].below())),
-        claim(scored, all_of(met, grey.effective < 100, rare.spans())),
+        claim(scored, all_of(missed, by_heart(), grey.effective < 100, rare.spans())),
     ]
 
 
