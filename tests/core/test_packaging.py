@@ -534,7 +534,7 @@ def test_make_sets_what_importing_the_package_sets():
 
 def test_the_kernels_of_the_grid_inherit_it(tmp_path):
     pytest.importorskip("snakemake", reason="Snakemake 9 needs Python 3.11")
-    for name in ("colorstudy", "notebooks"):
+    for name in ("colorstudy", "notebooks", "tools"):
         (tmp_path / name).symlink_to(ROOT / name)
     rule = "\nrule shown:\n    output: 'shown'\n    shell: 'echo $GOMP_SPINCOUNT > {output}'\n"
     (tmp_path / "Snakefile").write_text((ROOT / "Snakefile").read_text() + rule)
