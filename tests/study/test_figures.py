@@ -1,5 +1,8 @@
 """Figures and tables: they draw on the given axes, hold what they were given, and save whole files."""
 
+import shutil
+from pathlib import Path
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -8,6 +11,7 @@ import torch
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.testing.compare import compare_images
 
 from colorstudy.bins import ColorBins
 from colorstudy.color import to_tensor
@@ -38,6 +42,33 @@ def scores():
                 values = {column: 0.5 + 0.1 * place + 0.01 * generator.random() for column in columns}
                 rows.append({"method": method, "seed": seed, "image": f"i{image}", **values})
     return pd.DataFrame(rows)
+
+
+DRAWN = {
+    "chroma_plane": lambda s: figures.chroma_plane(
+        ColorBins.in_gamut(), values=torch.linspace(0, 1, 313), label="share"
+    ),
+    "intervals": lambda s: figures.intervals(tables.main_table(s, ["gray", "l2", "full"]), "auc", truth=0.75),
+    "against": lambda s: figures.against(tables.main_table(s, ["gray", "l2", "full"]), "rmse", "auc"),
+    "curves": lambda s: figures.curves(s.groupby(["method", "seed"], as_index=False)["auc"].mean(), "seed", "auc"),
+    "effects": lambda s: figures.effects(
+        tables.effects_table(s, {"full": {"base": "l2", "group": "targets", "words": "rebalanced"}}, ["auc"]), "auc"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_figures_look_as_they_did(name, scores, tmp_path):
+    """Against pictures in `figures`; delete one to have it made anew, look at it, and run this again."""
+    expected, actual = Path(__file__).with_name("figures") / f"{name}.png", tmp_path / f"{name}.png"
+    drawn = DRAWN[name](scores)
+    figure = drawn if isinstance(drawn, plt.Figure) else drawn.figure
+    figure.savefig(actual, dpi=50, metadata={"Software": None})
+    if not expected.exists():
+        shutil.copy(actual, expected)
+        pytest.fail(f"{expected} was made: look at it, and run this again")
+    difference = compare_images(expected, actual, tol=0.5)
+    assert difference is None, difference
 
 
 def test_main_table_has_an_interval_for_every_score(scores):
