@@ -301,13 +301,12 @@ def tally(found: pd.DataFrame | None, column: str) -> str:
     return gap(column) if found is None else f"{int(found[column].sum())} of {len(found)}"
 
 
-def worst(found: pd.DataFrame | None) -> tuple[dict[str, str], str]:
-    """The row whose error is the largest share of its tolerance: what it is of, and that in words with the error."""
+def worst(found: pd.DataFrame | None) -> str:
+    """The prediction whose error is the largest share of its tolerance, with both, in words."""
     if found is None:
-        return {"kind": "any"}, gap("world")
+        return gap("world")
     row = found.loc[(found["error"] / found["tolerance"]).idxmax()]
-    said = f"“{row['prediction']}” for {row['kind']}s, {row['error']:.2f} against {row['tolerance']:g}"
-    return {name: row[name] for name in ("prediction", "kind")}, said
+    return f"“{row['prediction']}” for {row['kind']}s, {row['error']:.2f} against {row['tolerance']:g}"
 
 
 def ledger(*names: str) -> str:

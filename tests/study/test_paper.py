@@ -115,7 +115,7 @@ class TestResults:
     def test_without_any_result_there_are_gaps(self, tmp_path, monkeypatch):
         monkeypatch.setattr(findings, "RESULTS", tmp_path)
         clear()
-        said = [findings.tally(findings.optima(), "met"), findings.worst(findings.optima())[1], findings.covered(3)]
+        said = [findings.tally(findings.optima(), "met"), findings.worst(findings.optima()), findings.covered(3)]
         said += [findings.pivot(findings.frame("own", "t"), "a", "b", "c"), findings.shown("own", "t", {"a": "b"})]
         said += [findings.ledger("own"), findings.provenance("own")]
         assert all("**[missing" in text for text in said), said
