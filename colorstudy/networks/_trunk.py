@@ -30,7 +30,8 @@ class TrunkNetwork(LightnessNetwork):
 class Trunk(nn.Module):
     """EfficientNet-Lite0's features of a picture at its first `depth` resolutions; see `channels` and `strides`.
 
-    Frozen unless `tuned`, and batch norm then is part of the convolutions; random unless `imagenet`, as for loading.
+    Frozen unless `tuned`; random unless `imagenet`, as for loading. Batch norm is part of the convolutions in both cases,
+    so training may start frozen and go on tuned, which distorts the features less (Kumar et al. 2022, ICLR).
     """
 
     channels, strides = (16, 24, 40, 112, 320), (2, 4, 8, 16, 32)  # of the maps, from the finest to the deepest
@@ -41,9 +42,8 @@ class Trunk(nn.Module):
         # A section ends with each resolution: stem and 1 block at 1/2, then 2, 2, 3 + 3 and 4 + 1 blocks.
         ends = (0, 2, 4, 6, 12, 17)[: depth + 1]
         self.sections = nn.ModuleList(layers[a:b] for a, b in pairwise(ends))
-        if not tuned:
-            _fuse(self.eval())
-            self.requires_grad_(False)
+        _fuse(self.eval())
+        self.requires_grad_(tuned)
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Maps (B, channels[i], H / strides[i], W / strides[i]) of grey or sRGB in [0, 1], sides whole strides."""

@@ -64,8 +64,8 @@ def ensure_trained(run: Run) -> Run:
 def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> list[Run]:
     """The scored runs of the profile of `results`, of `methods` alone if given; what is missing is trained and scored.
 
-    A profile with ``keep_runs`` grows over days, so of a method that has a scored run the others are not waited for:
-    they are named and left out. Of a folder without a profile, the scored run folders anywhere below it.
+    A profile with ``keep_runs`` grows over days, so once it has a scored run, what is missing is not waited for: it is
+    named and left out. Of a folder without a profile, the scored run folders anywhere below it.
     """
     folders = [] if _path_of(results).exists() else sorted(path.parent for path in Path(results).rglob(METRICS))
     profile = None if folders else profile_of(results)
@@ -75,8 +75,8 @@ def ensure_runs(results: str | Path, methods: Sequence[str] | None = None) -> li
     asked = [run for run in every if methods is None or run.method in methods]
     if not profile:
         return asked
-    there = {run.method for run in asked if run.scored}
-    runs = [run for run in asked if run.scored or not (profile.keep_runs and run.method in there)]
+    grown = profile.keep_runs and any(run.scored for run in every)
+    runs = [run for run in asked if run.scored or not grown]
     if missing := [run for run in runs if not run.scored]:
         settings = profile.defaults("04-evaluate")
         bank = load(settings["source"], size=settings["size"])

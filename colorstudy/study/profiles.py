@@ -19,7 +19,7 @@ with extra("study"):
     from IPython import get_ipython
 
 # The fields of a profile, and what stands for those that it leaves out.
-_FIELDS: dict[str, Any] = {"methods": [], "seeds": [], "skip": []}
+_FIELDS: dict[str, Any] = {"methods": [], "seeds": [], "only": [], "skip": []}
 _FIELDS |= {"keep_runs": False, "parameters": {}, "notebooks": {}}
 _METHOD = [*(field.name for field in fields(Method)), "like", "training"]
 _DECODING = ["name", "decodes", "temperature", "rebalance", "bilateral"]
@@ -81,8 +81,8 @@ def load_profile(path: str | Path) -> Profile:
 
     ``methods`` are names of methods and baselines, or mappings of fields of `Method`: of all, or of those in which it
     differs from the one that it is ``like`` or ``decodes``. Such a mapping may also have ``training``: settings over
-    those of 03-train. ``seeds`` are integers; ``skip`` notebooks that it leaves out; ``parameters`` are set in every
-    notebook that declares them, those of ``notebooks`` in one; with ``keep_runs: true`` no change of code makes scored
+    those of 03-train. ``seeds`` are integers; ``only`` the notebooks that it runs besides 03 and 04, ``skip`` those that
+    it leaves out; ``parameters`` are set in every notebook that declares them, those of ``notebooks`` in one; with ``keep_runs: true`` no change of code makes scored
     runs stale. A ``ValueError`` names line and field of what is unknown or has another type than the default that it
     replaces (YAML reads ``1e-4`` as text: write 1.0e-4).
     """
@@ -92,14 +92,16 @@ def load_profile(path: str | Path) -> Profile:
     content, at = _read_yaml(path)
     _check(content, _FIELDS, at)
     content = _FIELDS | content
-    seeds, skip, shared, own = (content[name] for name in ("seeds", "skip", "parameters", "notebooks"))
+    seeds, only, skip, shared, own = (content[name] for name in ("seeds", "only", "skip", "parameters", "notebooks"))
     whole = all(type(seed) is int and seed >= 0 for seed in seeds)
     require(whole and 0 < len(seeds) == len({*seeds}), at("seeds"), "different integers >= 0", repr(seeds))
 
     found = {notebook.stem: notebook for notebook in sorted(path.parent.parent.glob("[0-9][0-9]-*.ipynb"))}
-    for name in skip:
-        require_choice(name, [*found], at("skip"))
-    notebooks = {stem: notebook_parameters(notebook) for stem, notebook in found.items() if stem not in skip}
+    for field, names in {"only": only, "skip": skip}.items():
+        for name in names:
+            require_choice(name, [*found], at(field))
+    run = {*(["03-train", "04-evaluate", *only] if only else found)} - {*skip}
+    notebooks = {stem: notebook_parameters(notebook) for stem, notebook in found.items() if stem in run}
     _check(shared, {name: value for known in notebooks.values() for name, value in known.items()}, at, "parameters")
     for stem, values in own.items():
         require_choice(stem, notebooks, at("notebooks", stem))

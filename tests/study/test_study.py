@@ -59,6 +59,12 @@ def test_the_profiles_of_the_project_are_valid(path, tmp_path, monkeypatch):
     assert [run for run in runs if run[0] == "gray"] == [("gray", profile.seeds[0])][: "gray" in profile.methods]
 
 
+def test_a_profile_runs_only_some_notebooks_or_skips_some(write):
+    assert [*load_profile(write(BASE + "only: [05-compare]\n")).notebooks] == ["03-train", "04-evaluate", "05-compare"]
+    every, fewer = (load_profile(write(BASE + skip)).notebooks for skip in ("", "skip: [05-compare]\n"))
+    assert {*every} - {*fewer} == {"05-compare"}
+
+
 def test_first_is_the_own_defaults_of_03_and_04():
     """So that 04 trains what it is to score, where 03 has not, and 03 finds it trained."""
     profile = load_profile(ROOT / "notebooks" / "profiles" / "first.yaml")
@@ -193,6 +199,7 @@ BASE = "methods: [l2]\nseeds: [0]\n"
         (BASE + "seeds: [1]\n", "line 3: expected seeds once, got it again after 2"),
         (BASE + "\n\nskip: 9\n", "line 5: skip: expected a list, got 9"),
         (BASE + "skip: [[9]]\n", r"line 3: skip: expected one of .* got \[9\]"),
+        (BASE + "only: [05-compair]\n", "line 3: only: expected one of .* did you mean '05-compare'"),
         (BASE + "keep_runs: maybe\n", "line 3: keep_runs: expected true or false, got 'maybe'"),
         (BASE + "parameters: 5\n", "line 3: parameters: expected a mapping, got 5"),
         (BASE + "notebooks: [03-train]\n", "line 3: notebooks: expected a mapping"),
@@ -341,11 +348,14 @@ def test_what_is_yet_to_run_of_a_long_profile_is_named_and_left_out(write, monke
     path = write("methods: [gray, random]\nseeds: [0, 1]\nkeep_runs: true\nparameters: {size: 32}\n")
     monkeypatch.chdir(path.parents[1])
     results = path.parents[2] / "results" / "test"
-    assert all(run.scored for run in grid.ensure_runs(results))  # of each method the first was missing
+    assert all(run.scored for run in grid.ensure_runs(results))  # there was none
     shutil.rmtree(run_at(results, "random", 1).path)
     capsys.readouterr()
     assert named(grid.ensure_runs(results)) == [("gray", 0), ("random", 0)]
     assert "left out, as they have not run yet: random-s1" in capsys.readouterr().out
+    shutil.rmtree(run_at(results, "random", 0).path)  # a method that has none yet is not trained, either
+    assert named(grid.ensure_runs(results)) == [("gray", 0)]
+    assert "left out, as they have not run yet: random-s0, random-s1" in capsys.readouterr().out
     assert named(grid.ensure_runs(results, ["gray"])) == [("gray", 0)]
     assert capsys.readouterr().out == ""
 
