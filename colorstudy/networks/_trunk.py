@@ -30,8 +30,8 @@ class TrunkNetwork(LightnessNetwork):
 class Trunk(nn.Module):
     """EfficientNet-Lite0's features of a picture at its first `depth` resolutions; see `channels` and `strides`.
 
-    Frozen unless `tuned`; random unless `imagenet`, as for loading. Batch norm is part of the convolutions in both cases,
-    so training may start frozen and go on tuned, which distorts the features less (Kumar et al. 2022, ICLR).
+    Frozen unless `tuned`; random unless `imagenet`, as for loading. Batch norm is part of the convolutions, so training
+    may begin frozen and go on tuned, which distorts the features less (Kumar et al. 2022, ICLR).
     """
 
     channels, strides = (16, 24, 40, 112, 320), (2, 4, 8, 16, 32)  # of the maps, from the finest to the deepest

@@ -81,10 +81,10 @@ def load_profile(path: str | Path) -> Profile:
 
     ``methods`` are names of methods and baselines, or mappings of fields of `Method`: of all, or of those in which it
     differs from the one that it is ``like`` or ``decodes``. Such a mapping may also have ``training``: settings over
-    those of 03-train. ``seeds`` are integers; ``only`` the notebooks that it runs besides 03 and 04, ``skip`` those that
-    it leaves out; ``parameters`` are set in every notebook that declares them, those of ``notebooks`` in one; with ``keep_runs: true`` no change of code makes scored
-    runs stale. A ``ValueError`` names line and field of what is unknown or has another type than the default that it
-    replaces (YAML reads ``1e-4`` as text: write 1.0e-4).
+    those of 03-train. ``seeds`` are integers; ``only`` the notebooks that it runs besides 03 and 04, ``skip`` those
+    that it leaves out; ``parameters`` are set in every notebook that declares them, those of ``notebooks`` in one; with
+    ``keep_runs: true`` no change of code makes scored runs stale. A ``ValueError`` names line and field of what is
+    unknown or has another type than the default that it replaces (YAML reads ``1e-4`` as text: write 1.0e-4).
     """
     path = Path(path)
     if not path.is_file():
