@@ -40,13 +40,13 @@ def provenance() -> dict[str, Any]:
 
 
 def sources(code: str) -> list[Path]:
-    """Files of the package that Python source `code` imports, however indirectly: no others can make it stale."""
-    finder = ModuleFinder([str(PACKAGE.parent)])
+    """Files of the package that Python source `code` imports, however indirectly, and the tables beside these."""
+    # Site-packages hold torch and more: to follow that takes long, and some of it cannot be followed.
+    others = {path.name.partition(".")[0] for path in PACKAGE.parent.iterdir()} - {PACKAGE.name}
+    finder = ModuleFinder([str(PACKAGE.parent)], excludes=others)
     finder.scan_code(compile(code, "<code>", "exec"), finder.add_module("__main__"))
-    files = (Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None)))
-    own = [path for path in files if path.is_relative_to(PACKAGE)]
-    tables = (path.with_suffix(".csv") for path in own)  # that some modules have beside them
-    return sorted([*own, *(path for path in tables if path.is_file())])
+    own = [Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None))]
+    return sorted([*own, *(table for path in own if (table := path.with_suffix(".csv")).is_file())])
 
 
 def code_hash(module: str, *own: str) -> str:

@@ -1,10 +1,11 @@
 """Train the model that the package colours with by default, choose its decoding on validation pictures, and score it.
 
-``python -m tools.ship FOLDER`` takes about an hour and a half of one core. It can be stopped, and goes on where it was.
-It writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``.
+``python -m tools.ship FOLDER`` takes about two and a half hours of one core. It can be stopped, and goes on where it
+was. It writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``.
 
-The network is trained twice: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches it
-pictures as sharp as those that people have, then on larger ones, of the size at which it is used.
+The network is trained three times: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches
+it pictures as sharp as those that people have; on larger ones, of the size at which it is used; and on these with its
+trunk, at a rate so small that this keeps what it learned on ImageNet. At three times that rate it unlearned it.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from colorstudy._files import read_json, write_json
 from colorstudy.colorize import WEIGHTS, Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import METHODS
@@ -30,6 +32,7 @@ SOURCES, SIZE = ("photos16k", "scenes"), 128  # trained on: their training pictu
 PALEST = 0.85  # chroma, in that of the truth, of validation pictures: those of other sets come out paler by up to .1
 FIRST = TrainConfig(6000, 24, 64, 1e-3, weight_decay=0.1, interval=250, threads=1)
 SECOND = TrainConfig(2000, 24, 96, 5e-4, weight_decay=0.1, seed=1, interval=250, threads=1)
+THIRD = TrainConfig(5000, 24, 96, 1e-4, weight_decay=0.1, seed=2, interval=250, threads=1)
 
 
 def bank() -> ImageBank:
@@ -42,11 +45,18 @@ def bank() -> ImageBank:
 
 
 def trained(folder: Path) -> Path:
-    """The run folder of the trained network."""
-    pictures, method = bank(), METHODS["pretrained-class"]
-    first = fit(method, pictures, FIRST, folder / "first")
-    return fit(replace(method, name="pretrained-class-96", start=method.name), pictures, SECOND, folder / "second",
-               start=first)  # fmt: skip
+    """The run folder of the trained network; how it was trained, and its curve, come into `RESULTS`."""
+    pictures, frozen = bank(), METHODS["pretrained-class"]
+    larger = replace(frozen, name="pretrained-class-96", start=frozen.name)
+    tuned = replace(METHODS["tuned-class"], name="photos-tuned", start=larger.name)
+    runs: list[Path] = []
+    for method, config in ((frozen, FIRST), (larger, SECOND), (tuned, THIRD)):
+        runs.append(fit(method, pictures, config, folder / method.name, start=runs[-1] if runs else None))
+    about = {run.name: {name: read_json(run / f"{name}.json") for name in ("run", "train")} for run in runs}
+    write_json(RESULTS / "runs.json", about)
+    curves = pd.concat({run.name: pd.read_csv(run / "train.csv") for run in runs}, names=["method"])
+    curves.droplevel(1).to_csv(RESULTS / "train.csv.xz", float_format="%.6g")
+    return runs[-1]
 
 
 def choose(run: Path) -> pd.DataFrame:
@@ -68,7 +78,7 @@ def choose(run: Path) -> pd.DataFrame:
 def ship(run: Path, size: int, rebalance: float, temperature: float) -> Colorizer:
     """Write the model with its decoding, in half precision, among those of the package."""
     model = Colorizer.load(run).model
-    method = replace(METHODS["pretrained-class"], name="photos", rebalance=rebalance, temperature=temperature)
+    method = replace(METHODS["tuned-class"], name="photos", rebalance=rebalance, temperature=temperature)
     model.method, model.size = method, size
     model.network.half()
     model.save(WEIGHTS / "photos.safetensors")
@@ -83,7 +93,7 @@ def score(shipped: Colorizer) -> pd.DataFrame:
     for name in ("photos16k", "kodak", "bsds300"):
         found = {method: evaluate(model, load(name, size=112)) for method, model in models.items()}
         scores = pd.concat(found, names=["method"])
-        scores.to_csv(RESULTS / f"{name}.csv.gz", float_format="%.6g")
+        scores.to_csv(RESULTS / f"{name}.csv.xz", float_format="%.6g")
         table = tables.main_table(scores.reset_index().assign(seed=0), [*models], ["auc", "chroma_ratio"])
         table.insert(0, "pictures", name)
         rows.append(table)

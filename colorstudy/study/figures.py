@@ -146,9 +146,9 @@ def against(table: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes
     colors = {row["method"]: color_of(row["method"]) or f"C{i % 10}" for i, row in enumerate(rows)}
     rows.sort(key=lambda row: row[y])
     for row, place in zip(rows, np.linspace(0.02, 0.98, len(rows)) if len(rows) > 1 else [0.5]):  # none over another
-        at, color, line = (row[x], row[y]), colors[row["method"]], {"lw": 1, "alpha": 0.35}
-        ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, color=color, **line)
-        ax.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], color=color, **line)
+        at, color = (row[x], row[y]), colors[row["method"]]
+        ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, color=color, lw=1, alpha=0.35)
+        ax.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], color=color, lw=1, alpha=0.35)
         ax.plot(*at, "o", color=color, ms=6)
         leader = {"arrowstyle": "-", "color": color, "lw": 0.5, "ls": ":", "relpos": (0, 0.5)}
         ax.annotate(row["method"], at, (1.03, place), textcoords="axes fraction", va="center", fontsize=9,

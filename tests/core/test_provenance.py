@@ -53,6 +53,16 @@ def test_imports_anywhere_count():
     assert names(inside) == names("import colorstudy.color")
 
 
+def test_nothing_beside_the_installed_package_is_read(tmp_path):
+    shutil.copytree(PACKAGE, tmp_path / "colorstudy", ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    (tmp_path / "filelock").mkdir()  # a namespace package, which ModuleFinder cannot read
+    program = (
+        "from colorstudy._provenance import PACKAGE, sources as s; print(PACKAGE, len(s('import colorstudy.training')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(tmp_path / "colorstudy"), str(len(sources("import colorstudy.training")))]
+
+
 def test_a_subpackage_brings_its_init():
     assert {"__init__.py", "data/__init__.py", "data/readers.py"} <= names("from colorstudy.data.readers import read")
     assert sources("import colorstudy") == [PACKAGE / "__init__.py"]
