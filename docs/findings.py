@@ -17,7 +17,6 @@ import pandas as pd
 from IPython.display import Image
 
 from colorstudy._files import read_json
-from colorstudy.data.published import SETS, manifest
 from colorstudy.study import figures, grid, profiles
 from colorstudy.study.intervals import intervals, paired
 from colorstudy.study.run import Run
@@ -26,7 +25,6 @@ from colorstudy.study.tables import LABELS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(os.environ.get("COLORSTUDY_RESULTS", ROOT / "results"))
-DRAWN = {"photos": "44", "colorstudy.experiments.world:world": "4,800"}  # pictures to train on, of what has no manifest
 AB = 150  # 1 - AuC is the mean distance from the true colour, in ab units, divided by this
 
 
@@ -219,15 +217,16 @@ def units(profile: str) -> int:
 
 
 def trained_on(profile: str) -> str:
-    """How many pictures a profile trains on, by its answer of 02, or the manifest of its set."""
-    try:
-        bank = read_json(RESULTS / profile / "manifest.json")["notebooks"]["02-data-and-prior"]["answer"]["bank"]
-        return f"{bank['train']:,}"
-    except (OSError, KeyError):
-        source = plan(profile).defaults("03-train")["source"]
-        known = source if source in SETS else "photos16k" if source.endswith(":fourth") else ""
-        rows = [row for row in manifest(known) if row["split"] == "train"] if known else []
-        return f"{len(rows[:: 1 if source in SETS else 4]):,}" if rows else DRAWN.get(source, "–")
+    """How many pictures a profile trains on."""
+    runs = _metrics(profile)
+    return f"{runs[0]['train_images']:,}" if runs else "–"
+
+
+def _metrics(profile: str) -> list[dict[str, Any]]:
+    """The ``metrics.json`` of every run of a profile, from its manifest where the runs are not kept."""
+    runs = [read_json(path) for path in sorted((RESULTS / profile).glob("runs/*/metrics.json"))]
+    path = RESULTS / profile / "manifest.json"
+    return runs or ([*read_json(path)["runs"].values()] if path.is_file() else [])
 
 
 # --- tables and pictures that notebooks made --------------------------------------------------------------------------
@@ -325,9 +324,7 @@ def provenance(*names: str) -> str:
     """Runs, test pictures, data, commits, versions and devices of profiles."""
     lines = [["profile", "runs", "test pictures", "data", "commits", "torch", "device"], ["---"] * 7]
     for name in names:
-        runs = [read_json(path) for path in sorted((RESULTS / name).glob("runs/*/metrics.json"))]
-        path = RESULTS / name / "manifest.json"
-        runs = runs or ([*read_json(path)["runs"].values()] if path.is_file() else [])
+        runs = _metrics(name)
         made = [run["provenance"] for run in runs]
         columns = [[run["test_images"] for run in runs], [run["data_hash"][:8] for run in runs]]
         columns += [[about["commit"][:7] for about in made], [about["versions"]["torch"] for about in made]]

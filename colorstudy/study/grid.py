@@ -138,8 +138,9 @@ def evaluate_run(
     config = content | {"data": bank.name, "size": int(bank.images.shape[1])} | about
     means = {name: float(value) for name, value in aggregate(scored["images"]).items()}
     content["scores"] = {name: value if math.isfinite(value) else None for name, value in means.items()}
-    content |= {"test_images": len(scored["images"]), "config": config, "config_hash": digest(config)}
-    content |= {"data_hash": bank.hash, "train_seconds": summary.get("seconds", 0.0)}
+    content |= {"train_images": len(bank.train), "test_images": len(scored["images"])}
+    content |= {"config": config, "config_hash": digest(config), "data_hash": bank.hash}
+    content |= {"train_seconds": summary.get("seconds", 0.0)}
     content |= {"train_provenance": summary.get("provenance"), "provenance": provenance()}
     write_json(run.path / METRICS, content | {"evaluate_seconds": round(time.perf_counter() - started, 2)})
     return scored["images"]
