@@ -44,19 +44,24 @@ def bank() -> ImageBank:
     return ImageBank("+".join(SOURCES), images, names, split, digest)
 
 
-def trained(folder: Path) -> Path:
-    """The run folder of the trained network; how it was trained, and its curve, come into `RESULTS`."""
+def trained(folder: Path) -> list[Path]:
+    """The run folders of the three trainings of the network."""
     pictures, frozen = bank(), METHODS["pretrained-class"]
     larger = replace(frozen, name="pretrained-class-96", start=frozen.name)
     tuned = replace(METHODS["tuned-class"], name="photos-tuned", start=larger.name)
     runs: list[Path] = []
     for method, config in ((frozen, FIRST), (larger, SECOND), (tuned, THIRD)):
         runs.append(fit(method, pictures, config, folder / method.name, start=runs[-1] if runs else None))
-    about = {run.name: {name: read_json(run / f"{name}.json") for name in ("run", "train")} for run in runs}
-    write_json(RESULTS / "runs.json", about)
-    curves = pd.concat({run.name: pd.read_csv(run / "train.csv") for run in runs}, names=["method"])
+    return runs
+
+
+def keep(runs: list[Path]) -> None:
+    """How the trainings were done, and the curve of all, in `RESULTS`."""
+    about = [{name: read_json(run / f"{name}.json") for name in ("run", "train")} for run in runs]
+    names = [one["run"]["method"]["name"] for one in about]
+    write_json(RESULTS / "runs.json", dict(zip(names, about)))
+    curves = pd.concat([pd.read_csv(run / "train.csv") for run in runs], keys=names, names=["method"])
     curves.droplevel(1).to_csv(RESULTS / "train.csv.xz", float_format="%.6g")
-    return runs[-1]
 
 
 def choose(run: Path) -> pd.DataFrame:
@@ -102,8 +107,8 @@ def score(shipped: Colorizer) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    network = trained(Path(sys.argv[1]))
-    found = choose(network)
+    keep(networks := trained(Path(sys.argv[1])))
+    found = choose(networks[-1])
     best = found[found["chosen"]].iloc[0]
     print(found.to_string())
-    print(score(ship(network, int(best["size"]), float(best["s"]), float(best["T"]))).to_string())
+    print(score(ship(networks[-1], int(best["size"]), float(best["s"]), float(best["T"]))).to_string())
