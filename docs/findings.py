@@ -304,8 +304,8 @@ def budgets() -> list[int]:
 
 def longer(method: str, name: str = "auc", table: str = "images") -> Number:
     """What the longest training of `budgets` changes in a score, against the shortest."""
-    least, *_, most = budgets() or (0, 0)
-    return difference("budget", f"{method}-{most}", f"{method}-{least}", name, table)
+    found = budgets() or [0]
+    return difference("budget", f"{method}-{found[-1]}", f"{method}-{found[0]}", name, table)
 
 
 def tally(found: pd.DataFrame | None, column: str) -> str:
