@@ -451,7 +451,7 @@ def five() -> list[str]:
     accuracy = (
         f"**`full` is less accurate than grey.** On {photographs:,} unseen varied photographs it is further from the "
         f"truth than no colour, by {below[0] * -AB:~.1f} ab units from scratch and {below[1] * -AB:.1f} on pretrained "
-        "features. Longer training makes it worse."
+        "features. Longer training makes it worse there."
     )
     target = (
         f"**Classification beats regression, barely:** by {better[0] * 100:~.1f} and {better[1] * 100:.1f} points of "
