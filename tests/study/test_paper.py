@@ -141,10 +141,11 @@ def built(folder, results, *options):
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
 
-@pytest.fixture(scope="module")
-def committed(tmp_path_factory):
+@pytest.fixture
+def committed(tmp_path):
     """The results of the checkout, where one may be changed: links but for the scores of the landscapes."""
-    folder = tmp_path_factory.mktemp("results")
+    folder = tmp_path / "results"
+    folder.mkdir()
     for path in (ROOT / "results").iterdir():
         if path.name == "landscapes":
             shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("*.safetensors"))
