@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from PIL import Image
 
 from colorstudy._checks import extra, require
 from colorstudy._files import replacing
@@ -200,6 +201,8 @@ def save(figure: Figure | Axes, path: str | Path) -> None:
     metadata = {"Software": None} if Path(path).suffix == ".png" else None  # so that the same figure is the same file
     with replacing(path) as temporary:
         figure.figure.figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata=metadata)  # of a subfigure, too
+        if metadata:  # a palette takes a third of the room
+            Image.open(temporary).convert("RGB").quantize(256).save(temporary, "PNG", optimize=True)
 
 
 def _axes(ax: Axes | None, size: tuple[float, float], x: str, y: str = "") -> Axes:
