@@ -217,9 +217,10 @@ def units(profile: str) -> int:
 
 
 def trained_on(profile: str) -> str:
-    """How many pictures a profile trains on."""
-    runs = _metrics(profile)
-    return f"{runs[0]['train_images']:,}" if runs else "–"
+    """How many pictures a profile trains on; a gap over scores of older code, which did not say."""
+    if not (runs := _metrics(profile)):
+        return "–"
+    return f"{runs[0]['train_images']:,}" if "train_images" in runs[0] else gap("how many pictures")
 
 
 def _metrics(profile: str) -> list[dict[str, Any]]:

@@ -146,7 +146,8 @@ def against(table: pd.DataFrame, x: str, y: str, ax: Axes | None = None) -> Axes
     ax, rows = _axes(ax, (8, 5), x, y), table.to_dict("records")
     colors = {row["method"]: color_of(row["method"]) or f"C{i % 10}" for i, row in enumerate(rows)}
     rows.sort(key=lambda row: row[y])
-    for row, place in zip(rows, np.linspace(0.02, 0.98, len(rows)) if len(rows) > 1 else [0.5]):  # none over another
+    for i, row in enumerate(rows):
+        place = (i + 0.5) / len(rows)  # no name over another
         at, color = (row[x], row[y]), colors[row["method"]]
         ax.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y]] * 2, color=color, lw=1, alpha=0.35)
         ax.plot([row[x]] * 2, [row[f"{y}_low"], row[f"{y}_high"]], color=color, lw=1, alpha=0.35)
@@ -198,10 +199,11 @@ def verdicts(ledger: pd.DataFrame) -> Figure:
 
 def save(figure: Figure | Axes, path: str | Path) -> None:
     """Write a figure, whole or not at all, in the format that the suffix of `path` names."""
-    metadata = {"Software": None} if Path(path).suffix == ".png" else None  # so that the same figure is the same file
+    png = Path(path).suffix == ".png"
+    metadata = {"Software": None} if png else None  # so that the same figure is the same file
     with replacing(path) as temporary:
         figure.figure.figure.savefig(temporary, dpi=150, bbox_inches="tight", metadata=metadata)  # of a subfigure, too
-        if metadata:  # a palette takes a third of the room
+        if png:  # a palette takes a third of the room
             Image.open(temporary).convert("RGB").quantize(256).save(temporary, "PNG", optimize=True)
 
 
