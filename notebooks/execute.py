@@ -30,10 +30,14 @@ def execute(path: Path) -> None:
     NotebookClient(notebook, timeout=7200, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ from run to run
-        if cell.cell_type == "code":  # warnings are for who runs it, and so are widgets, progress bars among them
+        if (
+            cell.cell_type == "code"
+        ):  # warnings and widgets are for who runs it; a picture may stand in
             widget = "application/vnd.jupyter.widget-view+json"
-            shown = [output for output in cell.outputs if widget not in output.get("data", {})]
-            cell.outputs = [output for output in shown if output.get("name") != "stderr"]
+            kept = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = [o for o in kept if widget not in o.get("data", {}) or "image/png" in o.data]
+            for output in cell.outputs:
+                output.get("data", {}).pop(widget, None)
     kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
     notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}, "source": source_hash(notebook)}
     text = nbformat.writes(notebook) + "\n"
