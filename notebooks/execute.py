@@ -30,9 +30,7 @@ def execute(path: Path) -> None:
     NotebookClient(notebook, timeout=7200, kernel_name="python3", resources={"metadata": {"path": FOLDER}}).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times, which differ from run to run
-        if (
-            cell.cell_type == "code"
-        ):  # warnings and widgets are for who runs it; a picture may stand in
+        if cell.cell_type == "code":  # warnings and widgets are for who runs it; a picture may stand in
             widget = "application/vnd.jupyter.widget-view+json"
             kept = [output for output in cell.outputs if output.get("name") != "stderr"]
             cell.outputs = [o for o in kept if widget not in o.get("data", {}) or "image/png" in o.data]
