@@ -95,6 +95,13 @@ def test_nearly_all_tables_are_compared():
     assert printing and sum(printing) >= 0.9 * len(printing), f"{sum(printing)} of {len(printing)}"
 
 
+def test_a_picture_stands_in_for_a_widget():
+    """Who reads the notebook on a web page runs none."""
+    notebook = next(path for path in NOTEBOOKS if path.stem.startswith("06"))
+    (cell,) = [cell for cell in cells(notebook, "code") if "\nexplore(" in cell.source]
+    assert [sorted(output.data) for output in cell.outputs] == [["image/png", "text/plain"]]
+
+
 @pytest.fixture
 def copy(tmp_path):
     """A copy of the notebooks and of what they read, in which they may write."""
