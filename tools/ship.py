@@ -1,13 +1,13 @@
 """Train the model that the package colours with by default, choose its decoding on validation pictures, and score it.
 
-``python -m tools.ship FOLDER`` takes about two and a half hours of one core. It can be stopped, and goes on where it
+``python -m tools.ship FOLDER`` takes about three hours of one core. It can be stopped, and goes on where it
 was. It writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``.
 
-The network is trained three times: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches
+The network is trained four times: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches
 it pictures as sharp as those that people have; on larger ones, of the size at which it is used; and on these with its
-trunk, at a rate so small that this keeps what it learned on ImageNet. At three times that rate it unlearned it. The
-third training learns its pictures by heart; the mean of its weights and the first's does not (Wortsman et al. 2022,
-"Robust fine-tuning of zero-shot models", CVPR), and was best on validation pictures.
+trunk, twice, at a rate so small that this keeps what it learned on ImageNet. At three times that rate it unlearned it.
+These learn their pictures by heart; the mean of the last weights and the first does not (Wortsman et al. 2022, "Robust
+fine-tuning of zero-shot models", CVPR), and was best on validation pictures.
 """
 
 import hashlib
@@ -36,6 +36,7 @@ PALEST = 0.85  # chroma, in that of the truth, of validation pictures: those of 
 FIRST = TrainConfig(6000, 24, 64, 1e-3, weight_decay=0.1, interval=250, threads=1)
 SECOND = TrainConfig(2000, 24, 96, 5e-4, weight_decay=0.1, seed=1, interval=250, threads=1)
 THIRD = TrainConfig(5000, 24, 96, 1e-4, weight_decay=0.1, seed=2, interval=250, threads=1)
+FOURTH = replace(THIRD, steps=4400, seed=4)
 
 
 def bank() -> ImageBank:
@@ -48,12 +49,13 @@ def bank() -> ImageBank:
 
 
 def trained(folder: Path) -> list[Path]:
-    """The run folders of the three trainings of the network."""
+    """The run folders of the four trainings of the network."""
     pictures, frozen = bank(), METHODS["pretrained-class"]
     larger = replace(frozen, name="pretrained-class-96", start=frozen.name)
     tuned = replace(METHODS["tuned-class"], name="photos-tuned", start=larger.name)
+    longer = replace(tuned, name="photos-tuned-on", start=tuned.name)
     runs: list[Path] = []
-    for method, config in ((frozen, FIRST), (larger, SECOND), (tuned, THIRD)):
+    for method, config in ((frozen, FIRST), (larger, SECOND), (tuned, THIRD), (longer, FOURTH)):
         runs.append(fit(method, pictures, config, folder / method.name, start=runs[-1] if runs else None))
     return runs
 
