@@ -64,9 +64,6 @@ class ColorBins(nn.Module):
     def __len__(self) -> int:
         return len(self.centers)
 
-    def extra_repr(self) -> str:
-        return f"{len(self)} bins in {self.space}, {int(self.reachable.sum())} reachable"
-
     def nearest(self, chroma: torch.Tensor) -> torch.Tensor:
         """Index of the nearest bin of every pixel of chroma (B, 2, h, w): int64 (B, h, w) in [0, Q)."""
         points = _points(chroma)
