@@ -1,15 +1,15 @@
 """Train the model that the package colours with by default, choose its decoding on validation pictures, and score it.
 
-``python -m tools.ship FOLDER`` takes about four hours of one core. It can be stopped, and goes on where it was. It
-writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``. Then execute notebooks 07 and 21, and run
-``docs/hero.py``.
+``python -m tools.ship FOLDER`` takes about three hours of one core. It can be stopped, and goes on where it was. It
+writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``. Then remove ``legacy.csv.xz`` and
+``upsampling.csv.xz`` of ``results/photos16k/measured``, which are of the model before, execute notebooks 07 and 21, and
+run ``docs/hero.py``.
 
-The network is trained on squares of 64 pixels, of windows of half a picture to a whole one, which teaches it pictures
-as sharp as those that people have; on larger ones, of the size at which it is used; and on these with its trunk, twice,
-at a rate so small that this keeps what it learned on ImageNet. At three times that rate it unlearned it. These learn
-their pictures by heart; the mean of the last weights and the first does not (Wortsman et al. 2022, "Robust fine-tuning
-of zero-shot models", CVPR), and was best on validation pictures. The fifth training goes on from that mean, and the
-mean of what it began and ended with is the model. It sees a picture and its mirror image, and takes the mean of both.
+The network is trained four times: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches
+it pictures as sharp as those that people have; on larger ones, of the size at which it is used; and on these with its
+trunk, twice, at a rate so small that this keeps what it learned on ImageNet. At three times that rate it unlearned it.
+These learn their pictures by heart; the mean of the last weights and the first does not (Wortsman et al. 2022, "Robust
+fine-tuning of zero-shot models", CVPR), and was best on validation pictures.
 """
 
 import hashlib
@@ -26,7 +26,6 @@ from colorstudy.colorize import WEIGHTS, Colorizer
 from colorstudy.data import ImageBank, load
 from colorstudy.methods import METHODS
 from colorstudy.model import Model
-from colorstudy.runs import WEIGHTS as WEIGHTS_FILE
 from colorstudy.study import tables
 from colorstudy.study.evaluation import ColorizerLike, Gray, decodings, evaluate
 from colorstudy.study.scores import aggregate
@@ -40,7 +39,6 @@ FIRST = TrainConfig(6000, 24, 64, 1e-3, weight_decay=0.1, interval=250, threads=
 SECOND = TrainConfig(2000, 24, 96, 5e-4, weight_decay=0.1, seed=1, interval=250, threads=1)
 THIRD = TrainConfig(5000, 24, 96, 1e-4, weight_decay=0.1, seed=2, interval=250, threads=1)
 FOURTH = replace(THIRD, steps=4400, seed=4)
-FIFTH = replace(THIRD, steps=6000, seed=5)
 
 
 def bank() -> ImageBank:
@@ -52,8 +50,8 @@ def bank() -> ImageBank:
     return ImageBank("+".join(SOURCES), images, names, split, digest)
 
 
-def trained(folder: Path) -> tuple[list[Path], Path]:
-    """The run folders of the five trainings of the network, and a folder with the weights that the last began with."""
+def trained(folder: Path) -> list[Path]:
+    """The run folders of the four trainings of the network."""
     pictures, frozen = bank(), METHODS["pretrained-class"]
     larger = replace(frozen, name="pretrained-class-96", start=frozen.name)
     tuned = replace(METHODS["tuned-class"], name="photos-tuned", start=larger.name)
@@ -61,11 +59,7 @@ def trained(folder: Path) -> tuple[list[Path], Path]:
     runs: list[Path] = []
     for method, config in ((frozen, FIRST), (larger, SECOND), (tuned, THIRD), (longer, FOURTH)):
         runs.append(fit(method, pictures, config, folder / method.name, start=runs[-1] if runs else None))
-    mean = folder / "photos"
-    if not mean.is_dir():
-        halfway(runs[0], runs[-1]).save(mean / WEIGHTS_FILE)
-    last = replace(tuned, name="photos-on", start="photos")
-    return [*runs, fit(last, pictures, FIFTH, folder / last.name, start=mean)], mean
+    return runs
 
 
 def keep(runs: list[Path]) -> None:
@@ -78,14 +72,11 @@ def keep(runs: list[Path]) -> None:
 
 
 def halfway(first: Path, last: Path) -> Model:
-    """The model with the mean of the weights of both, in half precision, which also sees pictures mirrored."""
-    one, other = (Model.load(run / WEIGHTS_FILE) for run in (first, last))
-    method = replace(METHODS["tuned-class"], name="photos", network="pretrained-mirrored")
-    model, own, theirs = Model(method, other.target), one.network.state_dict(), other.network.state_dict()
+    """The model of `last` with the mean of the weights of both."""
+    model, other = (Model.load(run / "model.safetensors") for run in (last, first))
+    own, theirs = model.network.state_dict(), other.network.state_dict()
     model.network.load_state_dict({name: (own[name] + theirs[name]) / 2 for name in own})
-    model.data = other.data
-    model.network.half().float()
-    return model.eval()
+    return model
 
 
 def choose(model: Model) -> pd.DataFrame:
@@ -106,7 +97,8 @@ def choose(model: Model) -> pd.DataFrame:
 
 def ship(model: Model, size: int, rebalance: float, temperature: float) -> Colorizer:
     """Write the model with its decoding, in half precision, among those of the package."""
-    model.method, model.size = replace(model.method, rebalance=rebalance, temperature=temperature), size
+    method = replace(METHODS["tuned-class"], name="photos", rebalance=rebalance, temperature=temperature)
+    model.method, model.size = method, size
     model.network.half()
     model.save(WEIGHTS / "photos.safetensors")
     return Colorizer.load(WEIGHTS / "photos.safetensors")
@@ -129,9 +121,8 @@ def score(shipped: Colorizer) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    runs, mean = trained(Path(sys.argv[1]))
-    keep(runs)
-    found = choose(model := halfway(mean, runs[-1]))
+    keep(runs := trained(Path(sys.argv[1])))
+    found = choose(model := halfway(runs[0], runs[-1]))
     best = found[found["chosen"]].iloc[0]
     print(found.to_string())
     print(score(ship(model, int(best["size"]), float(best["s"]), float(best["T"]))).to_string())
