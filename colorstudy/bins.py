@@ -64,13 +64,15 @@ class ColorBins(nn.Module):
     def __len__(self) -> int:
         return len(self.centers)
 
+    def extra_repr(self) -> str:
+        return f"{len(self)} bins in {self.space}, {int(self.reachable.sum())} reachable"
+
     def nearest(self, chroma: torch.Tensor) -> torch.Tensor:
         """Index of the nearest bin of every pixel of chroma (B, 2, h, w): int64 (B, h, w) in [0, Q)."""
         points = _points(chroma)
         require(bool(points.isfinite().all()), "chroma", "finite values", "others")
         found = self._grid(points)
-        missed = found < 0
-        if bool(missed.any()):
+        if bool((missed := found < 0).any()):
             found[missed] = self._search(points[missed], 1)[0][0]
         return found
 
@@ -113,8 +115,7 @@ class ColorBins(nn.Module):
         if k > 5:
             return self._search(points, k)
         indices, squares = self._grid.around(points, k)
-        missed = (indices < 0).any(0)
-        if bool(missed.any()):
+        if bool((missed := (indices < 0).any(0)).any()):
             indices[:, missed], squares[:, missed] = self._search(points[missed], k)
         return indices, squares
 
