@@ -72,7 +72,8 @@ class ColorBins(nn.Module):
         points = _points(chroma)
         require(bool(points.isfinite().all()), "chroma", "finite values", "others")
         found = self._grid(points)
-        if bool((missed := found < 0).any()):
+        missed = found < 0
+        if bool(missed.any()):
             found[missed] = self._search(points[missed], 1)[0][0]
         return found
 
@@ -115,7 +116,8 @@ class ColorBins(nn.Module):
         if k > 5:
             return self._search(points, k)
         indices, squares = self._grid.around(points, k)
-        if bool((missed := (indices < 0).any(0)).any()):
+        missed = (indices < 0).any(0)
+        if bool(missed.any()):
             indices[:, missed], squares[:, missed] = self._search(points[missed], k)
         return indices, squares
 

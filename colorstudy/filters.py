@@ -19,7 +19,8 @@ def gaussian_blur(
     require(size >= 1 and size % 2 == 1, "size", "an odd number of pixels", size)
     radius = size // 2
     sigma = 0.3 * (radius - 1) + 0.8 if sigma is None else sigma
-    kernel = torch.softmax(-torch.arange(-radius, radius + 1).double().square() / (2 * sigma**2), dim=0).tolist()
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = torch.softmax(-offsets.square() / (2 * sigma**2), dim=0).tolist()  # it sums to 1
     blurred = F.pad(maps, (radius,) * 4, mode=padding)
     for axis in (2, 3):  # shifted copies added up take a quarter of the time of conv2d, channel by channel
         first, *others = blurred.unfold(axis, size, 1).unbind(-1)

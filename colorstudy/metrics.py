@@ -176,7 +176,8 @@ def per_image(pred: Tensor, target: Tensor, weights: Mapping[str, Tensor] = {}) 
 
 def _some_at_a_time(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Each of `maps` (B, C, H, W) in parts of so many pictures that what is computed of them fits into a cache."""
-    return zip(*(one.split(max(1, 2**16 // one[0, 0].numel())) for one in maps))
+    pictures = max(1, 2**16 // maps[0][0, 0].numel())
+    return zip(*(one.split(pictures) for one in maps))
 
 
 def _length(maps: Tensor) -> Tensor:

@@ -156,7 +156,8 @@ class LostCenter(MergedCells):
 
     def annealed_mean(self, logits: torch.Tensor, temperature: float = 0.38) -> torch.Tensor:
         mean = super().annealed_mean(logits, temperature)
-        first = torch.softmax(logits.float() / temperature, dim=1)[:, :1]
+        logits = logits.float()
+        first = torch.softmax((logits - logits.amax(dim=1, keepdim=True)) / temperature, dim=1)[:, :1]
         return mean - first * self.centers[0].view(1, 2, 1, 1)
 
 

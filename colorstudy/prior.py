@@ -32,7 +32,8 @@ def count(images: Pictures, bins: ColorBins) -> torch.Tensor:
 def histogram(images: Pictures, shape: tuple[int, int] = (32, 32), space: str = "yuv") -> torch.Tensor:
     """How many pixels of `images` fall in each of `shape` equal cells of the `space`, up to its largest chroma."""
     require(len(shape) == 2 and min(shape) >= 1, "shape", "two numbers of cells >= 1", shape)
-    sizes, counts = torch.tensor(shape), torch.zeros(shape[0] * shape[1], dtype=torch.long)
+    sizes = torch.tensor(shape)
+    counts = torch.zeros(shape[0] * shape[1], dtype=torch.long)
     for batch in batches(images):
         chroma = split(batch, space)[1].permute(0, 2, 3, 1)  # (B, H, W, 2)
         cell = ((chroma / SPACES[space] + 1) / 2 * sizes).long().clamp(min=torch.tensor(0), max=sizes - 1)
@@ -78,7 +79,8 @@ def audit(centers: np.ndarray | torch.Tensor, p: np.ndarray | torch.Tensor) -> "
     """
     import pandas as pd
 
-    centers, p = (torch.as_tensor(np.asarray(given), dtype=torch.float64) for given in (centers, p))
+    centers = torch.as_tensor(np.asarray(centers), dtype=torch.float64)
+    p = torch.as_tensor(np.asarray(p), dtype=torch.float64)
     require(centers.ndim == 2 and centers.shape[1] == 2, "centers", "shape (Q, 2)", tuple(centers.shape))
     require(p.shape == (len(centers),), "p", f"shape ({len(centers)},), one number a centre", tuple(p.shape))
     distance = torch.cdist(centers, centers).fill_diagonal_(torch.inf)

@@ -1,9 +1,8 @@
 """Train the model that the package colours with by default, choose its decoding on validation pictures, and score it.
 
 ``python -m tools.ship FOLDER`` takes about three hours of one core. It can be stopped, and goes on where it was. It
-writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``. Then remove ``legacy.csv.xz`` and
-``upsampling.csv.xz`` of ``results/photos16k/measured``, which are of the model before, execute notebooks 07 and 21, and
-run ``docs/hero.py``.
+writes ``colorstudy/weights/photos.safetensors`` and ``results/shipped``. Then execute notebooks 07 and 21, and run
+``docs/hero.py``.
 
 The network is trained four times: on squares of 64 pixels, of windows of half a picture to a whole one, which teaches
 it pictures as sharp as those that people have; on larger ones, of the size at which it is used; and on these with its

@@ -17,7 +17,7 @@ from colorstudy.networks.cheng import Cheng
 from colorstudy.networks.colorunet import ColorUNet, ColorUNetFrozenNorm, ConvNet
 from colorstudy.networks.compact import Compact
 from colorstudy.networks.dahl import Dahl
-from colorstudy.networks.pretrained import Mirrored, Pretrained
+from colorstudy.networks.pretrained import Pretrained
 from colorstudy.networks.zhang import Zhang
 
 __all__ = ["NETWORKS", "Network", "Trunk", "build", "lite0"]
@@ -45,7 +45,6 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "cheng-one-cluster": partial(Cheng, clusters=1),
     "pretrained": Pretrained,
     "pretrained-tuned": partial(Pretrained, tuned=True),
-    "pretrained-mirrored": partial(Mirrored, tuned=True),
     "zhang": Zhang,
     "zhang-small": partial(Zhang, width=0.25),
 }
@@ -57,4 +56,5 @@ def build(name: str | Callable[[int], nn.Module], out_channels: int) -> nn.Modul
     if isinstance(name, str) and ":" not in name:
         require_choice(name, NETWORKS, "network")
         name = NETWORKS[name]
-    return (resolve(name, "network") if isinstance(name, str) else name)(out_channels)
+    make = resolve(name, "network") if isinstance(name, str) else name
+    return make(out_channels)

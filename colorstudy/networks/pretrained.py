@@ -28,10 +28,3 @@ class Pretrained(TrunkNetwork):
         for merge, feature in zip(reversed(self.merge), reversed(finer), strict=True):  # from (B, 320, H/32, W/32)
             x = merge(torch.cat([upsample(x, feature), feature], dim=1))
         return self.head(x)  # (B, out_channels, H/4, W/4)
-
-
-class Mirrored(Pretrained):
-    """`Pretrained` whose maps are the mean of those of a picture and of its mirror image: closer, in twice the time."""
-
-    def maps(self, x: torch.Tensor) -> torch.Tensor:
-        return (super().maps(x) + super().maps(x.flip(-1)).flip(-1)) / 2

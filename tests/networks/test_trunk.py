@@ -91,18 +91,6 @@ def test_pretrained_gives_a_quarter_of_the_size(height, width, generator):
     assert build("pretrained", 313).eval()(lightness).shape == (1, 313, -(-height // 4), -(-width // 4))
 
 
-def test_the_mirrored_network_is_the_mean_of_both_views(generator):
-    plain, mirrored = (build(name, 5).eval() for name in ("pretrained-tuned", "pretrained-mirrored"))
-    plain.load_state_dict(mirrored.state_dict())
-    lightness = torch.rand(2, 1, 64, 96, generator=generator) * 100
-    with torch.inference_mode():
-        views = plain(lightness), plain(lightness.flip(-1)).flip(-1)
-        made, of_mirror_image = mirrored(lightness), mirrored(lightness.flip(-1))
-    assert not torch.allclose(*views, atol=1e-4)
-    assert torch.allclose(made, (views[0] + views[1]) / 2, atol=1e-6)
-    assert torch.allclose(of_mirror_image, made.flip(-1), atol=1e-6)
-
-
 def test_the_trunk_moves_with_its_network(generator):
     gray = torch.rand(1, 1, 32, 32, generator=generator)
     double = Trunk().to(torch.float64)(gray.double())
