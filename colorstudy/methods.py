@@ -27,7 +27,7 @@ class Method:
     """A row of the paper's table. Defects of released code are values of the fields that they concern.
 
     `target` and `network` are names, or of your own: a class, or its path ``"package.module:Name"``, which then stands
-    for it. Yours are called as ``Target()``, see `targets.Target`, and ``Net(out_channels)``, see `networks.Network`.
+    for it. Yours are called as ``Target()``, see `targets.Target`, and ``Net(out_channels)``, see `networks`.
     """
 
     name: str = ""  # by default made of those of network and target

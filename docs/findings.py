@@ -234,8 +234,15 @@ def _metrics(profile: str) -> list[dict[str, Any]]:
 
 
 def frame(profile: str, table: str) -> pd.DataFrame | None:
-    path = RESULTS / profile / "tables" / f"{table}.csv"
-    return pd.read_csv(path) if path.is_file() else None
+    paths = [RESULTS / profile / folder / f"{table}.csv" for folder in ("tables", ".")]  # the second of `shipped`
+    return next((pd.read_csv(path) for path in paths if path.is_file()), None)
+
+
+def hours() -> str:
+    """How long all trainings of the default model took together."""
+    path = RESULTS / "shipped" / "runs.json"
+    runs = read_json(path).values() if path.is_file() else ()
+    return f"{sum(run['train']['seconds'] for run in runs) / 3600:.1f}" if runs else gap("runs, shipped")
 
 
 def covered(seeds: int) -> str:

@@ -1,14 +1,13 @@
 """The networks: lightness (B, 1, H, W) in [0, 100] in, `out_channels` maps out. They know nothing of colour spaces.
 
 Ours normalise their own input, so that training and colouring cannot differ, and take pictures of any size:
-``network.stride`` s gives ceil(H / s) x ceil(W / s). Fresh weights come from torch's default generator.
+``network.stride`` s gives ceil(H / s) x ceil(W / s). Yours may give maps of any size. Fresh weights come from torch's
+default generator; ``prepare(batches)``, of networks that have it, sees the lightness to train on before training.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
-import torch
 from torch import nn
 
 from colorstudy._checks import require, require_choice, resolve
@@ -20,15 +19,7 @@ from colorstudy.networks.dahl import Dahl
 from colorstudy.networks.pretrained import Pretrained
 from colorstudy.networks.zhang import Zhang
 
-__all__ = ["NETWORKS", "Network", "Trunk", "build", "lite0"]
-
-
-class Network(Protocol):
-    """A torch module made as ``Net(out_channels)``; ``prepare(batches)``, if any, sees the training lightness."""
-
-    def __call__(self, lightness: torch.Tensor, /) -> torch.Tensor:
-        """Maps (B, out_channels, h, w), of any h and w, of lightness (B, 1, H, W) in [0, 100]."""
-
+__all__ = ["NETWORKS", "Trunk", "build", "lite0"]
 
 NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "compact": Compact,
