@@ -36,6 +36,8 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     "cheng-one-cluster": partial(Cheng, clusters=1),
     "pretrained": Pretrained,
     "pretrained-tuned": partial(Pretrained, tuned=True),
+    "pretrained-double": partial(Pretrained, zoom=2),
+    "pretrained-double-tuned": partial(Pretrained, zoom=2, tuned=True),
     "zhang": Zhang,
     "zhang-small": partial(Zhang, width=0.25),
 }

@@ -1,5 +1,7 @@
 """`pretrained`: EfficientNet-Lite0, trained on ImageNet, under a small decoder to a quarter of the input's size."""
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -8,23 +10,31 @@ from colorstudy.networks._trunk import Trunk, TrunkNetwork
 
 
 class Pretrained(TrunkNetwork):
-    """Features at four depths, each normalised, joined from the deepest up, as Ronneberger et al. 2015 join theirs.
+    """Features at some depths, each normalised, joined from the deepest up, as Ronneberger et al. 2015 join theirs.
 
-    The trunk is frozen, or trained with the rest if `tuned`. A model is saved with it: 4 million weights in all.
+    The trunk is frozen, or trained with the rest if `tuned`. A model is saved with it: 4 million weights in all. It
+    sees the picture enlarged `zoom` times, 1 or 2, without more detail: things then have the size of those in ImageNet.
     """
 
-    def __init__(self, out_channels: int, *, tuned: bool = False) -> None:
-        super().__init__(stride=4, cell=32)
+    def __init__(self, out_channels: int, *, tuned: bool = False, zoom: int = 1) -> None:
+        super().__init__(stride=4, cell=32 // zoom)
+        self.zoom = zoom
         self.trunk = Trunk(5, tuned=tuned, imagenet=False)
-        channels = self.trunk.channels[1:]
+        channels = self.trunk.channels[zoom:]  # of the features at a quarter of the picture's size, and deeper
         self.norms = nn.ModuleList(nn.BatchNorm2d(depth) for depth in channels)
-        widths = zip((80, 96, 128), channels, (96, 128, channels[-1]), strict=False)
-        self.merge = nn.ModuleList(convs(below + skip, width, width, norm=True) for width, skip, below in widths)
-        self.head = nn.Conv2d(80, out_channels, 1)
+        widths = (80, 96, 128, channels[-1])[zoom - 1 :]
+        self.merge = nn.ModuleList(
+            convs(below + skip, width, width, norm=True)
+            for (width, below), skip in zip(pairwise(widths), channels, strict=False)
+        )
+        self.head = nn.Conv2d(widths[0], out_channels, 1)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
-        features = self.trunk(x + 0.5)[1:]  # x + 0.5 is in [0, 1]
+        x = x + 0.5  # in [0, 1]
+        if self.zoom > 1:
+            x = nn.functional.interpolate(x, scale_factor=self.zoom, mode="bicubic", align_corners=False)
+        features = self.trunk(x)[self.zoom :]
         *finer, x = (norm(feature) for norm, feature in zip(self.norms, features, strict=True))
-        for merge, feature in zip(reversed(self.merge), reversed(finer), strict=True):  # from (B, 320, H/32, W/32)
+        for merge, feature in zip(reversed(self.merge), reversed(finer), strict=True):  # from the deepest, of 320 maps
             x = merge(torch.cat([upsample(x, feature), feature], dim=1))
         return self.head(x)  # (B, out_channels, H/4, W/4)
