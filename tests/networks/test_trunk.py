@@ -85,10 +85,24 @@ def test_training_may_begin_frozen_and_go_on_tuned(images):
     assert all(torch.equal(ours, theirs) and theirs.requires_grad for ours, theirs in both)
 
 
+@pytest.mark.parametrize("name", ["pretrained", "pretrained-double"])
 @pytest.mark.parametrize("height, width", [(64, 96), (37, 51), (1, 1)])
-def test_pretrained_gives_a_quarter_of_the_size(height, width, generator):
+def test_pretrained_gives_a_quarter_of_the_size(name, height, width, generator):
     lightness = torch.rand(1, 1, height, width, generator=generator) * 100
-    assert build("pretrained", 313).eval()(lightness).shape == (1, 313, -(-height // 4), -(-width // 4))
+    assert build(name, 313).eval()(lightness).shape == (1, 313, -(-height // 4), -(-width // 4))
+
+
+def test_the_trunk_of_double_sees_the_picture_twice_as_large(generator):
+    network = build("pretrained-double", 5).eval()
+    network.prepare([])
+    lightness = torch.rand(2, 1, 32, 48, generator=generator) * 100
+    large = F.interpolate(lightness, (64, 96), mode="bicubic") / 100
+    quarter, eighth, sixteenth = (  # in sides of the picture
+        norm(maps) for norm, maps in zip(network.norms, Trunk(5)(large)[2:], strict=True)
+    )
+    x = torch.cat([F.interpolate(sixteenth, (4, 6), mode="bilinear"), eighth], 1)
+    x = torch.cat([F.interpolate(network.merge[1](x), (8, 12), mode="bilinear"), quarter], 1)
+    assert torch.allclose(network(lightness), network.head(network.merge[0](x)), atol=1e-4)
 
 
 def test_the_trunk_moves_with_its_network(generator):
