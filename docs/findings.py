@@ -234,15 +234,16 @@ def _metrics(profile: str) -> list[dict[str, Any]]:
 
 
 def frame(profile: str, table: str) -> pd.DataFrame | None:
-    paths = [RESULTS / profile / folder / f"{table}.csv" for folder in ("tables", ".")]  # the second of `shipped`
+    paths = [RESULTS / profile / folder / f"{table}.csv" for folder in ("tables", ".")]  # the second: not a profile's
     return next((pd.read_csv(path) for path in paths if path.is_file()), None)
 
 
-def hours() -> str:
-    """How long all trainings of the default model took together."""
-    path = RESULTS / "shipped" / "runs.json"
-    runs = read_json(path).values() if path.is_file() else ()
-    return f"{sum(run['train']['seconds'] for run in runs) / 3600:.1f}" if runs else gap("runs, shipped")
+def hours(folder: str, *names: str) -> str:
+    """How long trainings of `folder` took together, all of them or those of `names`."""
+    path = RESULTS / folder / "runs.json"
+    runs = read_json(path) if path.is_file() else {}
+    seconds = [run["train"]["seconds"] for name, run in runs.items() if name in names or not names]
+    return f"{sum(seconds) / 3600:.1f}" if seconds else gap(f"runs, {folder}")
 
 
 def covered(seeds: int) -> str:

@@ -13,10 +13,10 @@ fifth training goes on from that mean, to see whether more helps.
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from colorstudy.colorize import Colorizer
 from colorstudy.methods import METHODS
-from colorstudy.model import Model
 from colorstudy.study.evaluation import ColorizerLike, Gray
 from colorstudy.training import TrainConfig, fit
 from tools.ship import RESULTS, bank, compare, keep, mean, ship
@@ -26,7 +26,7 @@ SECOND = TrainConfig(2000, 24, 96, 5e-4, weight_decay=0.1, seed=1, interval=250,
 THIRD = TrainConfig(5000, 24, 96, 1e-4, weight_decay=0.1, seed=2, interval=250, threads=1)
 FOURTH = replace(THIRD, steps=4400, seed=4)
 FIFTH = replace(THIRD, steps=6000, seed=5)
-DECODING = {"size": 96, "rebalance": 0.3, "temperature": 1.0}  # chosen on validation pictures
+DECODING: dict[str, Any] = {"size": 96, "rebalance": 0.3, "temperature": 1.0}  # chosen on validation pictures
 
 
 def trained(folder: Path) -> list[Path]:
@@ -52,8 +52,7 @@ if __name__ == "__main__":
     last = fit(method, bank(), FIFTH, folder / method.name, start=began)
     keep([*runs, last], RESULTS / "longest")
     models: dict[str, ColorizerLike] = {"gray": Gray(), "longest": longest}
-    decoding = {name: DECODING[name] for name in ("rebalance", "temperature")}
-    models["photos-on"] = Colorizer(Model.load(last / "model.safetensors"), longest.size, **decoding)
-    models["their mean"] = Colorizer(mean(began, last), longest.size, **decoding)
+    models["photos-on"] = Colorizer(mean(last), **DECODING)
+    models["their mean"] = Colorizer(mean(began, last), **DECODING)
     pairs = [("longest", "gray"), ("photos-on", "longest"), ("their mean", "longest")]
     print(compare(models, pairs, RESULTS / "longest" / "longer").to_string())
