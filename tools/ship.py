@@ -123,7 +123,7 @@ def score(models: dict[str, ColorizerLike]) -> pd.DataFrame:
     rows = []
     for name in ("photos16k", "kodak", "bsds300"):
         found = {method: evaluate(model, load(name, size=112)) for method, model in models.items()}
-        scores = pd.concat(found, names=["method"])
+        scores = pd.concat(found, names=["method"])[["auc", "ciede2000", "chroma", "chroma_true"]]
         scores.to_csv(RESULTS / "shipped" / f"{name}.csv.xz", float_format="%.6g")
         table = tables.main_table(scores.reset_index().assign(seed=0), [*models], ["auc", "chroma_ratio"])
         table.insert(0, "pictures", name)

@@ -18,15 +18,12 @@ class Pretrained(TrunkNetwork):
 
     def __init__(self, out_channels: int, *, tuned: bool = False, zoom: int = 1) -> None:
         super().__init__(stride=4, cell=32 // zoom)
-        self.zoom = zoom
-        self.trunk = Trunk(5, tuned=tuned, imagenet=False)
+        self.zoom, self.trunk = zoom, Trunk(5, tuned=tuned, imagenet=False)
         channels = self.trunk.channels[zoom:]  # of the features at a quarter of the picture's size, and deeper
         self.norms = nn.ModuleList(nn.BatchNorm2d(depth) for depth in channels)
         widths = (80, 96, 128, channels[-1])[zoom - 1 :]
-        self.merge = nn.ModuleList(
-            convs(below + skip, width, width, norm=True)
-            for (width, below), skip in zip(pairwise(widths), channels, strict=False)
-        )
+        pairs = zip(pairwise(widths), channels, strict=False)
+        self.merge = nn.ModuleList(convs(below + skip, width, width, norm=True) for (width, below), skip in pairs)
         self.head = nn.Conv2d(widths[0], out_channels, 1)
 
     def maps(self, x: torch.Tensor) -> torch.Tensor:
