@@ -10,10 +10,10 @@ from colorstudy.networks._trunk import Trunk, TrunkNetwork
 
 
 class Pretrained(TrunkNetwork):
-    """Features at some depths, each normalised, joined from the deepest up, as Ronneberger et al. 2015 join theirs.
+    """Features at 3 or 4 depths, each normalised, joined from the deepest up, as Ronneberger et al. 2015 join theirs.
 
-    The trunk is frozen, or trained with the rest if `tuned`. A model is saved with it: 4 million weights in all. It
-    sees the picture enlarged `zoom` times, 1 or 2, without more detail: things then have the size of those in ImageNet.
+    The trunk is frozen, or trained with the rest if `tuned`. A model is saved with it: 4 million weights in all. The
+    trunk sees the picture `zoom` times as large, 1 or 2, without more detail: things are large in ImageNet, too.
     """
 
     def __init__(self, out_channels: int, *, tuned: bool = False, zoom: int = 1) -> None:
